@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One instance in the kernel: programs loaded, maps made or adopted, links
+ * pinned. The only writer of maps. Runs in `main`, with capabilities; reads
+ * no text but the paths that it is started with.
+ *
+ * <pins>/v1/map/<name>    every map of lists/map.h, and weft_sock, weft_udp, weft_event
+ * <pins>/v1/link/<hook>   one bpf_link a hook, and the iterator weft_conn
+ *
+ * Adoption: if the folder is there and whole, its maps are reused by the newly
+ * loaded programs and each link is updated in place; nothing is ever detached.
+ */
+#ifndef WEFT_KERNEL_KERNEL_H
+#define WEFT_KERNEL_KERNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "weft/abi/role.h"
+
+enum weft_feature {
+#define WEFT_FEATURE(NAME, name, need, with, without) WEFT_FEATURE_##NAME,
+#include "weft/lists/feature.h"
+#undef WEFT_FEATURE
+	WEFT_FEATURE_MAX_
+};
+
+/*
+ * Asks this kernel, feature by feature, by loading tiny programs and looking
+ * things up in its BTF; never by its version. `forced` (a mask) is taken away
+ * from the result. Returns the mask of what is there.
+ */
+uint64_t weft_feature_probe(uint64_t forced);
+/* 0, or -EOPNOTSUPP with every missing floor feature named in `err`. */
+int weft_feature_check_floor(uint64_t features, struct weft_err *err);
+const char *weft_feature_name(enum weft_feature feature);
+/* -EINVAL: no such feature. */
+int weft_feature_parse(const char *name, enum weft_feature *ret_feature);
+
+struct weft_kernel_options {
+	const char *cgroup; /* directory of the cgroup2 subtree */
+	const char *pins; /* directory on bpffs; made if missing */
+	uint64_t features; /* what weft_feature_probe() gave */
+	struct weft_role_capacity capacity; /* 0 = default; adopted maps keep theirs */
+};
+
+struct weft_kernel;
+
+/*
+ * Loads, adopts or creates, attaches, pins; traffic flows by what is in the
+ * maps from here on. On failure everything that this call made is taken back and
+ * what was pinned before stays in force. -EBUSY: another instance is on an
+ * overlapping subtree (named). -EPROTO: the pin folder is of a version that cannot be adopted.
+ */
+int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kernel **ret_kernel, bool *ret_adopted,
+		     struct weft_err *err);
+/* Lets go of descriptors. Pins stay: traffic goes on. */
+struct weft_kernel *weft_kernel_close(struct weft_kernel *kernel);
+WEFT_CLEANUP_DEFINE(struct weft_kernel, weft_kernel_close);
+
+/* Unpins every link and map below `pins` and removes its folders. Needs no open instance; ENOENT is success. */
+int weft_kernel_uninstall(const char *pins, struct weft_err *err);
+
+void weft_kernel_capacity(const struct weft_kernel *kernel, struct weft_role_capacity *ret_capacity);
+
+/*
+ * Validates and applies a batch (abi/role.h). Only maps marked CONFIG in
+ * lists/map.h are written; anything else, or a batch whose arithmetic does not add up, is
+ * -EBADMSG before the first write. A write that the kernel refuses stops there: -errno and the run's index.
+ */
+int weft_kernel_apply(struct weft_kernel *kernel, const void *batch, size_t size, uint32_t *ret_failed_run, struct weft_err *err);
+/* Appends a batch with the contents of the maps in `mask` (1 << enum weft_map). ARRAYs: entries that are all zero are left out. */
+int weft_kernel_read(struct weft_kernel *kernel, uint64_t mask, struct weft_buf *batch);
+
+int weft_kernel_set_watchers(struct weft_kernel *kernel, uint32_t watchers);
+int weft_kernel_set_flags(struct weft_kernel *kernel, uint32_t flags);
+int weft_kernel_set_pod(struct weft_kernel *kernel, uint64_t netns_cookie, const struct weft_pod *pod); /* NULL: remove */
+
+/* Descriptor to poll for records; drained by weft_kernel_events(), which appends struct weft_event. */
+int weft_kernel_event_fd(struct weft_kernel *kernel);
+int weft_kernel_events(struct weft_kernel *kernel, struct weft_buf *events);
+
+/* Live connections add what they have not reported yet to weft_aggregate. */
+int weft_kernel_flush(struct weft_kernel *kernel);
+/* Counts weft_live anew from the sockets there are, exactly, while they come and go. */
+int weft_kernel_recount(struct weft_kernel *kernel);
+
+/* All tracked sockets, array of struct weft_conn. */
+int weft_kernel_conns(struct weft_kernel *kernel, struct weft_buf *conns);
+/*
+ * Destroys the sockets of THIS THREAD's network namespace whose stored endpoint is one of `ids` (bpf_sock_destroy);
+ * `udp_only` spares TCP. The program compares the stored id before it kills. *ret_cut = how many. -EOPNOTSUPP without SOCK_DESTROY.
+ */
+int weft_kernel_cut_here(struct weft_kernel *kernel, const uint32_t *ids, size_t count, bool udp_only, uint32_t *ret_cut);
+
+#endif
