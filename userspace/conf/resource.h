@@ -122,6 +122,7 @@ struct weft_service {
 	enum weft_traffic_policy external_traffic_policy;
 	enum weft_traffic_distribution traffic_distribution;
 	bool publish_not_ready_addresses;
+	const char *external_name; /* of type ExternalName, else "" */
 };
 
 /* ---- EndpointSlice ---- */
@@ -195,6 +196,7 @@ struct weft_port_map {
 struct weft_workload_entry {
 	struct weft_addr addr;
 	bool has_addr; /* false: a DNS name or a unix path, not honoured */
+	const char *host; /* that name or path, else "" */
 	const struct weft_port_map *port;
 	size_t port_count;
 	struct weft_pairs labels; /* spec.labels */

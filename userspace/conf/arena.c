@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "conf/arena.h"
+
+#include <stdalign.h>
+#include <stdint.h>
+#include <string.h>
+
+/* A Service fits the first chunk; the largest keeps waste small beside the 10^5 endpoints that a node may know. */
+#define CHUNK_FIRST 1024u
+#define CHUNK_LARGEST (256u << 10)
+
+struct chunk {
+	struct chunk *next;
+	size_t size;
+	alignas(max_align_t) char data[];
+};
+
+struct weft_arena {
+	struct chunk *chunk; /* the one in use first */
+	size_t used; /* of it */
+	size_t next_size;
+};
+
+struct weft_arena *weft_arena_new(void)
+{
+	struct weft_arena *arena = calloc(1, sizeof(*arena));
+
+	if (arena)
+		arena->next_size = CHUNK_FIRST;
+	return arena;
+}
+
+static void free_chunks(struct chunk *chunk)
+{
+	while (chunk) {
+		struct chunk *next = chunk->next;
+
+		free(chunk);
+		chunk = next;
+	}
+}
+
+struct weft_arena *weft_arena_free(struct weft_arena *arena)
+{
+	if (arena)
+		free_chunks(arena->chunk);
+	free(arena);
+	return NULL;
+}
+
+void weft_arena_clear(struct weft_arena *arena)
+{
+	if (!arena->chunk)
+		return;
+	free_chunks(arena->chunk->next);
+	arena->chunk->next = NULL;
+	arena->used = 0;
+	if (arena->chunk->size > CHUNK_LARGEST) {
+		free(arena->chunk);
+		arena->chunk = NULL;
+	}
+}
+
+static void *take(struct weft_arena *arena, size_t size, size_t alignment)
+{
+	size_t at = (arena->used + alignment - 1) & ~(alignment - 1);
+	struct chunk *chunk;
+
+	if (!arena->chunk || at > arena->chunk->size || size > arena->chunk->size - at) {
+		size_t want = arena->next_size < size ? size : arena->next_size;
+
+		if (want > SIZE_MAX - sizeof(*chunk))
+			return NULL;
+		chunk = malloc(sizeof(*chunk) + want);
+		if (!chunk)
+			return NULL;
+		*chunk = (struct chunk){ .next = arena->chunk, .size = want };
+		arena->chunk = chunk;
+		arena->next_size = arena->next_size < CHUNK_LARGEST ? arena->next_size * 2 : CHUNK_LARGEST;
+		at = 0;
+	}
+	arena->used = at + size;
+	return arena->chunk->data + at;
+}
+
+void *weft_arena_alloc(struct weft_arena *arena, size_t size)
+{
+	void *memory = take(arena, size, alignof(max_align_t));
+
+	return memory ? memset(memory, 0, size) : NULL;
+}
+
+char *weft_arena_copy(struct weft_arena *arena, const void *text, size_t size)
+{
+	char *copy = size < SIZE_MAX ? take(arena, size + 1, 1) : NULL;
+
+	if (!copy)
+		return NULL;
+	memcpy(copy, text, size);
+	copy[size] = '\0';
+	return copy;
+}
