@@ -174,16 +174,23 @@ struct weft_setting {
 	__u32 version; /* WEFT_ABI_VERSION */
 	__u32 flags; /* WEFT_SETTING_F_ */
 	__u32 watchers; /* > 0: records go to weft_event */
-	__u32 epoch; /* of weft_live: sockets counted under an older one are not in it yet (recount at adoption) */
+	__u32 epoch; /* of weft_live, >= 1: sockets counted under an older one are not in it yet (recount at adoption) */
 	__u32 pad;
 	__u64 boot_ns; /* CLOCK_BOOTTIME when this set of maps was made */
 };
 WEFT_ABI_SIZE(struct weft_setting, 32);
 
 /*
- * ---- weft_live: ARRAY by endpoint index: connections held by this node's sockets (__u64) ----
- * ---- weft_turn: ARRAY by service id: ROUND_ROBIN's counter (__u64) ----
+ * ---- weft_live: ARRAY by endpoint index: connections held by this node's sockets ----
+ * Two halves, so that a recount starts from zeros while connections come and go (bpf/recount.bpf.c):
+ * the one of parity weft_setting.epoch & 1 is in force, the other means nothing.
  */
+struct weft_live {
+	__u64 count[2];
+};
+WEFT_ABI_SIZE(struct weft_live, 16);
+
+/* ---- weft_turn: ARRAY by service id: ROUND_ROBIN's counter (__u64) ---- */
 
 /* ---- weft_affinity: LRU_HASH ---- */
 
@@ -211,7 +218,7 @@ enum weft_role {
 };
 
 #define WEFT_SOCK_F_TRANSLATED 0x01u /* frontend was rewritten to endpoint */
-#define WEFT_SOCK_F_COUNTED 0x02u /* in weft_live[endpoint] under `epoch` */
+#define WEFT_SOCK_F_COUNTED 0x02u /* in weft_live[endpoint]; in struct weft_conn only: in storage, `epoch` other than 0 says it */
 #define WEFT_SOCK_F_STARTED 0x04u /* sockops saw it: its CLOSE gives back what it holds */
 #define WEFT_SOCK_F_ESTABLISHED 0x08u
 #define WEFT_SOCK_F_REPORTED 0x10u /* already in an `opened` */
@@ -231,12 +238,12 @@ struct weft_sock {
 	__u32 workload; /* ours */
 	__u32 peer; /* theirs */
 	__u32 flags; /* WEFT_SOCK_F_ ; written by one context at a time: the socket's owner */
-	__u32 epoch; /* of weft_live under which it is counted; atomically exchanged by the recount */
+	__u32 epoch; /* of weft_live under which it is counted, 0 = not counted; atomically exchanged by give-back and recount */
 	__u64 cookie; /* socket cookie */
 	__u64 netns; /* netns cookie, 0 where the kernel does not tell */
 	__u64 start_ns; /* CLOCK_MONOTONIC at connect() or accept */
 	__u64 established_ns;
-	__u64 reported_sent; /* bytes already in weft_aggregate */
+	__u64 reported_sent; /* bytes already in weft_aggregate; all-ones once closed */
 	__u64 reported_received;
 	__u64 reported_flags; /* bit 0: in an `opened`; exchanged by close and by the reporter, whoever is first */
 };

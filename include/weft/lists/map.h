@@ -15,7 +15,7 @@ WEFT_MAP(WORKLOAD_AT, "weft_workload_at", struct weft_addr, __u32, CONFIG, "work
 WEFT_MAP(POD, "weft_pod", __u64, struct weft_pod, CONFIG, "workloads by network namespace")
 WEFT_MAP(OPTOUT_CIDR, "weft_optout_cidr", struct weft_cidr, __u32, CONFIG, "addresses left alone")
 WEFT_MAP(OPTOUT_PORT, "weft_optout_port", struct weft_port, __u32, CONFIG, "ports left alone")
-WEFT_MAP(LIVE, "weft_live", __u32, __u64, STATE, "connections by endpoint index")
+WEFT_MAP(LIVE, "weft_live", __u32, struct weft_live, STATE, "connections by endpoint index")
 WEFT_MAP(TURN, "weft_turn", __u32, __u64, STATE, "ROUND_ROBIN's counters by service")
 WEFT_MAP(AFFINITY, "weft_affinity", struct weft_affinity_key, struct weft_affinity, STATE, "ClientIP affinities")
 WEFT_MAP(AGGREGATE, "weft_aggregate", struct weft_aggregate_key, struct weft_aggregate, STATE, "connections, bytes and outcomes")

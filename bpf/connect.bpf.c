@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * connect(2): the one moment at which a connection's endpoint is chosen.
+ *
+ *   address asked for
+ *     not a frontend ............ left alone; what an earlier connect() held is given back
+ *     bypass, opted out ......... left alone, counted
+ *     PASS ...................... left alone, but remembered, so that it is counted under its service
+ *     same frontend as before ... same endpoint as before, while its connections may go on
+ *     else ...................... an endpoint is chosen, written into the call, and remembered
+ *
+ * After this nothing runs until the state of the connection changes.
+ */
+#include "lib/balance.h"
+#include "lib/hook.h"
+#include "lib/sock.h"
+
+/* The peer's workload where only its address is known. */
+static __always_inline __u32 weft_workload_of(const struct weft_addr *addr)
+{
+	__u32 *workload = bpf_map_lookup_elem(&weft_workload_at, addr);
+
+	return workload ? *workload : 0;
+}
+
+/*
+ * Remembers the choice in the socket. `endpoint` NULL: a PASS frontend. A socket without storage
+ * works all the same; the reverse hooks then show it the endpoint.
+ */
+static __always_inline void weft_connect_remember(struct bpf_sock_addr *ctx, const struct weft_setting *setting,
+						  const struct weft_frontend_key *asked,
+						  const struct weft_frontend *frontend,
+						  const struct weft_endpoint *endpoint, const struct weft_pod *pod,
+						  __u64 netns)
+{
+	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct weft_event *event;
+
+	if (!sock) {
+		weft_count(WEFT_COUNTER_SOCK_STORAGE_FULL);
+		return;
+	}
+	sock->frontend = asked->addr;
+	sock->frontend_port = asked->port;
+	sock->protocol = asked->protocol;
+	sock->role = WEFT_ROLE_CLIENT;
+	sock->service = frontend->service;
+	sock->workload = pod ? pod->workload : 0;
+	sock->cookie = bpf_get_socket_cookie(ctx);
+	sock->netns = netns;
+	sock->start_ns = bpf_ktime_get_ns();
+	if (endpoint) {
+		sock->endpoint_addr = endpoint->addr;
+		sock->endpoint_port = endpoint->port;
+		sock->endpoint = endpoint->id;
+		sock->peer = endpoint->workload;
+		sock->flags = WEFT_SOCK_F_TRANSLATED;
+		weft_live_take(setting, endpoint->id, &sock->epoch);
+	} else {
+		sock->endpoint_addr = asked->addr;
+		sock->endpoint_port = asked->port;
+		sock->peer = weft_workload_of(&asked->addr);
+	}
+	if (sock->protocol != IPPROTO_UDP)
+		return;
+	sock->established_ns = sock->start_ns;
+	sock->flags |= WEFT_SOCK_F_ESTABLISHED;
+	event = weft_event_begin(setting, WEFT_EVENT_OPENED);
+	if (event) {
+		weft_event_set_sock(event, sock);
+		event->remote = sock->endpoint_addr;
+		event->remote_port = sock->endpoint_port;
+		bpf_ringbuf_submit(event, 0);
+	}
+}
+
+/* 0 and in `to` where to go (as it was, if left alone), or a reason and `to` untouched. */
+static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_frontend_key *to)
+{
+	struct weft_setting *setting = weft_setting_get();
+	struct weft_endpoint *endpoint = NULL;
+	struct weft_frontend *frontend;
+	struct weft_sock *before;
+	struct weft_pod *pod;
+	__u64 netns;
+	int reason;
+
+	if (!to->protocol || !ctx->sk || !setting)
+		return 0;
+	before = bpf_sk_storage_get(&weft_sock, ctx->sk, NULL, 0);
+	frontend = weft_service_find(to);
+	if (!frontend) {
+		reason = 0;
+		goto left_alone;
+	}
+	netns = bpf_get_netns_cookie(ctx);
+	pod = bpf_map_lookup_elem(&weft_pod, &netns);
+	reason = weft_service_passed(setting, pod, to);
+	if (reason)
+		goto left_alone;
+
+	if (before) {
+		if ((before->flags & WEFT_SOCK_F_TRANSLATED) && before->frontend_port == to->port &&
+		    weft_addr_equal(&before->frontend, &to->addr))
+			endpoint = weft_endpoint_get(before->endpoint);
+		if (endpoint && to->protocol == IPPROTO_UDP) {
+			to->addr = before->endpoint_addr;
+			to->port = before->endpoint_port;
+			return 0;
+		}
+		/* Made anew and not overwritten: a reader that is at it keeps the old one whole until it is done. */
+		weft_sock_let_go(before);
+		bpf_sk_storage_delete(&weft_sock, ctx->sk);
+	}
+	if (!endpoint && !(frontend->flags & WEFT_FRONTEND_F_PASS)) {
+		reason = weft_balance(setting, to, &frontend, netns, &endpoint);
+		if (reason)
+			return reason;
+	}
+	weft_connect_remember(ctx, setting, to, frontend, endpoint, pod, netns);
+	if (endpoint) {
+		to->addr = endpoint->addr;
+		to->port = endpoint->port;
+	}
+	return 0;
+
+left_alone:
+	if (before) {
+		weft_sock_let_go(before);
+		bpf_sk_storage_delete(&weft_sock, ctx->sk);
+	}
+	return reason;
+}
+
+SEC("cgroup/connect4")
+int weft_connect4(struct bpf_sock_addr *ctx)
+{
+	struct weft_frontend_key to;
+	int reason;
+
+	weft_hook_read4(ctx, &to);
+	reason = weft_connect(ctx, &to);
+	if (!reason)
+		weft_hook_write4(ctx, &to);
+	return weft_hook_verdict(ctx, &to, reason);
+}
+
+SEC("cgroup/connect6")
+int weft_connect6(struct bpf_sock_addr *ctx)
+{
+	struct weft_frontend_key to;
+	int reason;
+
+	weft_hook_read6(ctx, &to);
+	reason = weft_connect(ctx, &to);
+	if (!reason)
+		weft_hook_write6(ctx, &to);
+	return weft_hook_verdict(ctx, &to, reason);
+}
+
+char LICENSE[] SEC("license") = "GPL";

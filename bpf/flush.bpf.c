@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Live connections report what they have not reported yet, so that a
+ * connection of a week is in the metrics before its end.
+ *
+ * This runs beside the connection's own CLOSE. Each number is advanced by
+ * compare-exchange from what was read: if CLOSE has closed the books in between,
+ * nothing is added here, and CLOSE adds the whole rest.
+ */
+#include "lib/report.h"
+#include "lib/tcp.h"
+#include "maps/state.h"
+
+/* The increase of *reported to `now`, 0 if somebody else has reported it. */
+static __always_inline __u64 weft_flush_delta(__u64 *reported, __u64 now)
+{
+	__u64 before = *(volatile __u64 *)reported;
+
+	/* All-ones is the mark of CLOSE, and greater than any `now`. */
+	if (now <= before || __sync_val_compare_and_swap(reported, before, now) != before)
+		return 0;
+	return now - before;
+}
+
+SEC("iter/bpf_sk_storage_map")
+int weft_flush(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct weft_sock *sock = ctx->value;
+	struct weft_aggregate_key key;
+	struct weft_aggregate *row;
+	struct sock *sk = ctx->sk;
+	__u64 sent, received;
+	struct tcp_sock *tp;
+	bool opened;
+
+	if (!sk || !sock || sock->protocol != IPPROTO_TCP)
+		return 0;
+	if ((sock->flags & (WEFT_SOCK_F_ESTABLISHED | WEFT_SOCK_F_CLOSED)) != WEFT_SOCK_F_ESTABLISHED)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	weft_tcp_payload(tp, sk->__sk_common.skc_state, sock->flags, &sent, &received);
+	weft_report_key(&key, sock, WEFT_OUTCOME_OPEN);
+	row = weft_report_row(&key);
+	if (!row)
+		return 0;
+	opened = !__sync_lock_test_and_set(&sock->reported_flags, 1);
+	sent = weft_flush_delta(&sock->reported_sent, sent);
+	received = weft_flush_delta(&sock->reported_received, received);
+	if (opened)
+		__sync_fetch_and_add(&row->opened, 1);
+	if (sent)
+		__sync_fetch_and_add(&row->sent, sent);
+	if (received)
+		__sync_fetch_and_add(&row->received, received);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

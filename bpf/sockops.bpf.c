@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A TCP connection's life as the kernel tells it, on both sides.
+ *
+ *   TCP_CONNECT ............. the SYN is about to leave: from here on CLOSE gives back what connect() took
+ *   ACTIVE_ESTABLISHED ...... the client's handshake is done
+ *   PASSIVE_ESTABLISHED ..... a server has a new connection
+ *   STATE, to CLOSE ......... the end, once a connection, however it ends
+ *
+ * Every other call returns at once. Nothing is asked for that comes with packets (RTT, RETRANS, headers).
+ */
+#include "lib/config.h"
+#include "lib/event.h"
+#include "lib/report.h"
+#include "lib/tcp.h"
+
+/* Outcome of an attempt that never was established. */
+static __always_inline __u8 weft_outcome_attempt(int error)
+{
+	switch (error) {
+	case ECONNREFUSED:
+		return WEFT_OUTCOME_REFUSED;
+	case 0: /* closed by the application */
+	case ECONNABORTED: /* destroyed from outside: cut */
+		return WEFT_OUTCOME_ABANDONED;
+	default:
+		/* ETIMEDOUT, and what routers report when nobody answers (EHOSTUNREACH, ENETUNREACH). */
+		return WEFT_OUTCOME_TIMED_OUT;
+	}
+}
+
+/*
+ * Outcome of an established connection that leaves `state` for CLOSE: without our FIN
+ * acknowledged, or with an error (giving up after retransmissions included), it was not closed but cut off.
+ */
+static __always_inline __u8 weft_outcome_established(const struct tcp_sock *tp, __u8 state, int error)
+{
+	if (error || !weft_tcp_fin_acked(tp, state))
+		return WEFT_OUTCOME_RESET;
+	return WEFT_OUTCOME_CLOSED;
+}
+
+static __always_inline __u32 weft_sockops_workload_at(const struct weft_addr *addr)
+{
+	__u32 *workload = bpf_map_lookup_elem(&weft_workload_at, addr);
+
+	return workload ? *workload : 0;
+}
+
+/* Our own workload: by network namespace where that can be asked, else by address. */
+static __always_inline __u32 weft_sockops_workload(const struct weft_sock *sock, const struct weft_addr *local)
+{
+	__u64 netns = sock->netns;
+	struct weft_pod *pod = netns ? bpf_map_lookup_elem(&weft_pod, &netns) : NULL;
+
+	return pod && pod->workload ? pod->workload : weft_sockops_workload_at(local);
+}
+
+/* Storage for a connection that connect() had no reason to remember, or that a server accepted. */
+static __always_inline struct weft_sock *weft_sockops_new(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u8 role,
+							  const struct weft_frontend_key *local,
+							  const struct weft_frontend_key *remote)
+{
+	struct weft_endpoint_at *served;
+	struct weft_sock *sock;
+
+	if (weft_addr_is_loopback(&remote->addr))
+		return NULL;
+	sock = bpf_sk_storage_get(&weft_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!sock) {
+		weft_count(WEFT_COUNTER_SOCK_STORAGE_FULL);
+		return NULL;
+	}
+	sock->protocol = IPPROTO_TCP;
+	sock->role = role;
+	sock->cookie = bpf_get_socket_cookie(ctx);
+	if (weft_config_sockops_netns)
+		sock->netns = bpf_get_netns_cookie(ctx);
+	sock->start_ns = bpf_ktime_get_ns();
+	sock->workload = weft_sockops_workload(sock, &local->addr);
+	sock->peer = weft_sockops_workload_at(&remote->addr);
+	if (role == WEFT_ROLE_SERVER) {
+		served = bpf_map_lookup_elem(&weft_endpoint_at, local);
+		if (served)
+			sock->service = served->service;
+	}
+	return sock;
+}
+
+/* Ends, quality and bytes of a connection, in its record. */
+static __always_inline void weft_sockops_event(const struct weft_setting *setting, const struct weft_sock *sock,
+					       const struct tcp_sock *tp, __u8 type, __u8 outcome, __u64 sent,
+					       __u64 received, __u64 now)
+{
+	struct weft_event *event = weft_event_begin(setting, type);
+	struct weft_frontend_key local, remote;
+
+	if (!event)
+		return;
+	weft_event_set_sock(event, sock);
+	weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
+	event->local = local.addr;
+	event->local_port = local.port;
+	event->remote = remote.addr;
+	event->remote_port = remote.port;
+	event->outcome = outcome;
+	event->srtt_us = tp->srtt_us >> 3;
+	event->min_rtt_us = tp->rtt_min.s[0].v;
+	event->retransmits = tp->total_retrans;
+	event->sent = sent;
+	event->received = received;
+	if (sock->established_ns) {
+		event->connect_ns = sock->role == WEFT_ROLE_CLIENT ? sock->established_ns - sock->start_ns : 0;
+		event->duration_ns = type == WEFT_EVENT_ENDED ? now - sock->established_ns : 0;
+	} else {
+		event->duration_ns = now - sock->start_ns;
+	}
+	bpf_ringbuf_submit(event, 0);
+}
+
+static __always_inline void weft_sockops_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+						 const struct tcp_sock *tp, const struct weft_setting *setting)
+{
+	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, sk, NULL, 0);
+	struct weft_frontend_key local = { .protocol = IPPROTO_TCP }, remote = {};
+
+	if (!sock && !(setting->flags & WEFT_SETTING_F_METRICS))
+		return;
+	if (!sock || !sock->workload)
+		weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
+	if (!sock)
+		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_CLIENT, &local, &remote);
+	else if (!sock->workload)
+		sock->workload = weft_sockops_workload_at(&local.addr);
+	if (!sock)
+		return;
+	/* In this order: STARTED leaves giving back to the CLOSE that only STATE_CB brings. */
+	if (!bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
+		sock->flags |= WEFT_SOCK_F_STARTED;
+}
+
+static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+						     const struct tcp_sock *tp, const struct weft_setting *setting,
+						     bool active)
+{
+	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, sk, NULL, 0);
+	struct weft_frontend_key local = { .protocol = IPPROTO_TCP }, remote = {};
+
+	if (!active && !sock && (setting->flags & WEFT_SETTING_F_METRICS)) {
+		weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
+		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_SERVER, &local, &remote);
+		if (sock && bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
+			sock = NULL;
+	}
+	if (!sock)
+		return;
+	if (active) {
+		sock->established_ns = bpf_ktime_get_ns();
+		sock->flags |= WEFT_SOCK_F_ESTABLISHED | WEFT_SOCK_F_PAYLOAD_ACTIVE;
+	} else {
+		sock->established_ns = sock->start_ns;
+		sock->flags |= WEFT_SOCK_F_ESTABLISHED | WEFT_SOCK_F_STARTED;
+	}
+	weft_sockops_event(setting, sock, tp, WEFT_EVENT_OPENED, WEFT_OUTCOME_OPEN, 0, 0, sock->established_ns);
+}
+
+/*
+ * What is left of `final` after what flush has reported. All-ones closes the books:
+ * a flush that is at it finds its expectation gone. Flush reads without the socket's lock and may
+ * have taken a FIN for a byte of payload: then the surplus is taken back from the row that it went to.
+ */
+static __always_inline __u64 weft_sockops_rest(__u64 *reported, __u64 final, __u64 *ret_surplus)
+{
+	__u64 before = __sync_lock_test_and_set(reported, ~0ull);
+
+	*ret_surplus = before > final ? before - final : 0;
+	return before > final ? 0 : final - before;
+}
+
+static __always_inline void weft_sockops_take_back(const struct weft_sock *sock, __u64 sent, __u64 received)
+{
+	struct weft_aggregate_key key;
+	struct weft_aggregate *row;
+
+	weft_report_key(&key, sock, WEFT_OUTCOME_OPEN);
+	row = weft_report_row(&key);
+	if (!row)
+		return;
+	__sync_fetch_and_add(&row->sent, -sent);
+	__sync_fetch_and_add(&row->received, -received);
+}
+
+static __always_inline void weft_sockops_report(struct weft_sock *sock, const struct tcp_sock *tp, __u8 outcome,
+						__u64 sent, __u64 received, __u64 now)
+{
+	bool established = sock->flags & WEFT_SOCK_F_ESTABLISHED;
+	__u64 sent_surplus, received_surplus;
+	struct weft_histogram *histogram;
+	struct weft_aggregate_key key;
+	struct weft_aggregate *row;
+
+	sent = weft_sockops_rest(&sock->reported_sent, sent, &sent_surplus);
+	received = weft_sockops_rest(&sock->reported_received, received, &received_surplus);
+	if (sent_surplus || received_surplus)
+		weft_sockops_take_back(sock, sent_surplus, received_surplus);
+
+	weft_report_key(&key, sock, outcome);
+	row = weft_report_row(&key);
+	if (row) {
+		if (established && !__sync_lock_test_and_set(&sock->reported_flags, 1))
+			__sync_fetch_and_add(&row->opened, 1);
+		__sync_fetch_and_add(&row->ended, 1);
+		__sync_fetch_and_add(&row->duration_ns, now - (established ? sock->established_ns : sock->start_ns));
+		if (sent)
+			__sync_fetch_and_add(&row->sent, sent);
+		if (received)
+			__sync_fetch_and_add(&row->received, received);
+		if (tp->total_retrans)
+			__sync_fetch_and_add(&row->retransmits, tp->total_retrans);
+	}
+	if (!established)
+		return;
+	histogram = weft_report_histogram(key.service, key.reporter);
+	if (!histogram)
+		return;
+	if (sock->role == WEFT_ROLE_CLIENT)
+		weft_report_observe(histogram->connect, &histogram->connect_us, sock->established_ns - sock->start_ns);
+	weft_report_observe(histogram->duration, &histogram->duration_us, now - sock->established_ns);
+	weft_report_observe(histogram->rtt, &histogram->rtt_us, (tp->srtt_us >> 3) * 1000ull);
+}
+
+static __always_inline void weft_sockops_close(struct bpf_sock *sk, const struct tcp_sock *tp,
+					       const struct weft_setting *setting, __u8 state)
+{
+	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, sk, NULL, 0);
+	int error = tp->inet_conn.icsk_inet.sk.sk_err;
+	__u64 sent, received, now;
+	__u8 outcome;
+
+	if (!sock || !(sock->flags & WEFT_SOCK_F_STARTED) || (sock->flags & WEFT_SOCK_F_CLOSED))
+		return;
+	weft_live_give_back(sock->endpoint, &sock->epoch);
+	if (setting->watchers || (setting->flags & WEFT_SETTING_F_METRICS)) {
+		now = bpf_ktime_get_ns();
+		outcome = sock->flags & WEFT_SOCK_F_ESTABLISHED ? weft_outcome_established(tp, state, error)
+								: weft_outcome_attempt(error);
+		weft_tcp_payload(tp, state, sock->flags, &sent, &received);
+		weft_sockops_event(setting, sock, tp, WEFT_EVENT_ENDED, outcome, sent, received, now);
+		if (setting->flags & WEFT_SETTING_F_METRICS)
+			weft_sockops_report(sock, tp, outcome, sent, received, now);
+	}
+	sock->flags |= WEFT_SOCK_F_CLOSED;
+}
+
+SEC("sockops")
+int weft_sockops(struct bpf_sock_ops *ctx)
+{
+	struct weft_setting *setting;
+	struct tcp_sock *tp;
+	struct bpf_sock *sk;
+	__u32 op = ctx->op;
+
+	switch (op) {
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] != WEFT_TCP_CLOSE)
+			return 1;
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		break;
+	default:
+		return 1;
+	}
+	sk = ctx->sk;
+	setting = weft_setting_get();
+	if (!sk || !setting)
+		return 1;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 1;
+	if (op == BPF_SOCK_OPS_STATE_CB)
+		weft_sockops_close(sk, tp, setting, ctx->args[0]);
+	else if (op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+		weft_sockops_connect(ctx, sk, tp, setting);
+	else
+		weft_sockops_established(ctx, sk, tp, setting, op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB);
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "GPL";
