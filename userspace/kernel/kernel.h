@@ -44,7 +44,7 @@ struct weft_kernel_options {
 	const char *cgroup; /* directory of the cgroup2 subtree */
 	const char *pins; /* directory on bpffs; made if missing */
 	uint64_t features; /* what weft_feature_probe() gave */
-	struct weft_role_capacity capacity; /* 0 = default; adopted maps keep theirs */
+	struct weft_role_capacity capacity; /* 0 = default. Adopted: CONFIG maps and weft_live grow to it, others keep theirs */
 };
 
 struct weft_kernel;
@@ -52,8 +52,8 @@ struct weft_kernel;
 /*
  * Loads, adopts or creates, attaches, pins; traffic flows by what is in the
  * maps from here on. On failure everything that this call made is taken back and
- * what was pinned before stays in force. -EBUSY: another instance is on an
- * overlapping subtree (named). -EPROTO: the pin folder is of a version that cannot be adopted.
+ * what was pinned before stays in force. After an adoption weft_live is right from the first weft_kernel_recount() on.
+ * -EBUSY: another instance is on an overlapping subtree (named). -EPROTO: the pin folder is of a version that cannot be adopted.
  */
 int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kernel **ret_kernel, bool *ret_adopted,
 		     struct weft_err *err);
@@ -68,8 +68,10 @@ void weft_kernel_capacity(const struct weft_kernel *kernel, struct weft_role_cap
 
 /*
  * Validates and applies a batch (abi/role.h). Only maps marked CONFIG in
- * lists/map.h are written; anything else, or a batch whose arithmetic does not add up, is
- * -EBADMSG before the first write. A write that the kernel refuses stops there: -errno and the run's index.
+ * lists/map.h are written, and not weft_setting, which has calls of its own.
+ * Anything else, a DELETE in an array, or a batch whose arithmetic does not
+ * add up, is -EBADMSG before the first write. A write that the kernel refuses
+ * stops there: -errno and the run's index.
  */
 int weft_kernel_apply(struct weft_kernel *kernel, const void *batch, size_t size, uint32_t *ret_failed_run, struct weft_err *err);
 /* Appends a batch with the contents of the maps in `mask` (1 << enum weft_map). ARRAYs: entries that are all zero are left out. */

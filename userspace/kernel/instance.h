@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What kernel.c and sweep.c share of an open instance. */
+#ifndef WEFT_KERNEL_INSTANCE_H
+#define WEFT_KERNEL_INSTANCE_H
+
+#include "base/buf.h"
+#include "kernel/kernel.h"
+
+struct ring_buffer;
+struct weft_bpf;
+
+struct weft_kernel {
+	struct weft_bpf *skel;
+	int maps[WEFT_MAP_MAX_]; /* the skeleton's */
+	uint32_t max_entries[WEFT_MAP_MAX_];
+	struct weft_setting setting; /* as it is in weft_setting: main alone writes it */
+	struct ring_buffer *ring;
+	struct weft_buf *events; /* where the ring's callback puts records, while it is drained */
+	int conn; /* links of iterators; the pinned one, and those that die with us */
+	int flush;
+	int clear;
+	int recount;
+	int recount_udp;
+	int cut_tcp; /* -1: the kernel lacks bpf_sock_destroy */
+	int cut_udp;
+};
+
+/* Writes kernel->setting with these values and, if the kernel took it, keeps it. */
+int weft_kernel_store_setting(struct weft_kernel *kernel, const struct weft_setting *setting);
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything that walks over sockets: show, flush, recount, cut. */
+#include "kernel/instance.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "kernel/iter.h"
+#include "kernel/maps.h"
+#include "weft.skel.h"
+
+int weft_kernel_conns(struct weft_kernel *kernel, struct weft_buf *conns)
+{
+	size_t before = conns->size;
+	int r = weft_iter_run(kernel->conn, conns);
+
+	if (r == 0 && (conns->size - before) % sizeof(struct weft_conn))
+		r = -EPROTO;
+	if (r < 0)
+		conns->size = before;
+	return r;
+}
+
+int weft_kernel_flush(struct weft_kernel *kernel)
+{
+	return weft_iter_run(kernel->flush, NULL);
+}
+
+/* Returns when every program run that had begun before is over: bpf/maps/control.h. */
+static int fence(struct weft_kernel *kernel)
+{
+	__u32 zero = 0, post = (__u32)bpf_map__fd(kernel->skel->maps.weft_fence_post);
+
+	return bpf_map_update_elem(bpf_map__fd(kernel->skel->maps.weft_fence), &zero, &post, BPF_ANY) < 0 ? -errno : 0;
+}
+
+/* The five steps, and why each, stand at the top of bpf/recount.bpf.c. */
+int weft_kernel_recount(struct weft_kernel *kernel)
+{
+	struct weft_setting setting = kernel->setting;
+	int r = fence(kernel);
+
+	if (r == 0)
+		r = weft_iter_run(kernel->clear, NULL);
+	if (r < 0)
+		return r;
+	setting.epoch = setting.epoch == UINT32_MAX ? 2 : setting.epoch + 1;
+	r = weft_kernel_store_setting(kernel, &setting);
+	if (r == 0)
+		r = fence(kernel);
+	if (r == 0)
+		r = weft_iter_run(kernel->recount, NULL);
+	return r < 0 ? r : weft_iter_run(kernel->recount_udp, NULL);
+}
+
+int weft_kernel_cut_here(struct weft_kernel *kernel, const uint32_t *ids, size_t count, bool udp_only,
+			 uint32_t *ret_cut)
+{
+	weft_free_on_exit uint32_t *marks = NULL;
+	int doomed = bpf_map__fd(kernel->skel->maps.weft_doomed), r, cleared;
+	__u64 before;
+
+	if (kernel->cut_tcp < 0)
+		return -EOPNOTSUPP;
+	if (count > bpf_map__max_entries(kernel->skel->maps.weft_doomed))
+		return -E2BIG;
+	marks = calloc(count ? count : 1, sizeof(*marks));
+	if (!marks)
+		return -ENOMEM;
+	r = weft_map_update_many(doomed, sizeof(*ids), sizeof(*marks), ids, marks, (uint32_t)count);
+	before = kernel->skel->bss->weft_cut_count;
+	if (r == 0 && !udp_only)
+		r = weft_iter_run(kernel->cut_tcp, NULL);
+	if (r == 0)
+		r = weft_iter_run(kernel->cut_udp, NULL);
+	/* An id left behind would doom whoever gets it next. */
+	cleared = weft_map_delete_many(doomed, sizeof(*ids), ids, (uint32_t)count);
+	if (r < 0 || cleared < 0)
+		return r < 0 ? r : cleared;
+	*ret_cut = (uint32_t)(kernel->skel->bss->weft_cut_count - before);
+	return 0;
+}
