@@ -76,7 +76,7 @@ void weft_plan_done(struct weft_plan *plan);
  * -ENOSPC: a map is too small: `err` names it and the size to set, the plan is
  * empty, the mirror and what is in force stay. -ENOMEM likewise.
  * On success the mirror is what the kernel will hold once main has applied the
- * batch; if main fails, weft_model_revert() puts back the previous mirror and desires.
+ * batch; if main fails, call weft_model_distrust() before the next commit.
  */
 int weft_model_commit(struct weft_model *model, uint64_t now_ns, const uint64_t *live, size_t live_count,
 		      struct weft_plan *plan, struct weft_problems *problems, struct weft_err *err);
@@ -85,6 +85,9 @@ void weft_model_distrust(struct weft_model *model);
 
 /* Mesh-wide settings in force (the default if there is no MeshConfig). */
 const struct weft_mesh_config *weft_model_mesh(const struct weft_model *model);
+
+/* WEFT_SETTING_F_METRICS and WEFT_SETTING_F_OPT_OUT as the configuration in force wants them; BYPASS is not the model's. */
+uint32_t weft_model_setting_flags(const struct weft_model *model);
 
 /* Network namespaces to bind: workload id, name of the netns, WEFT_POD_F_. Calls `each` for all; stops at the first non-zero. */
 int weft_model_bindings(const struct weft_model *model,

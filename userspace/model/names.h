@@ -8,9 +8,14 @@
  * One record a line, fields separated by tabs, text escaped (\t, \n, \\):
  *   weft-names 1
  *   S <id> <namespace> <name> <port name> <port> <protocol> <host>       service port
- *   W <id> <kind> <namespace> <name> <service account> <node> <zone> <app> <version> <cluster ip or ""> workload
+ *   W <id> <kind> <namespace> <name> <service account> <node> <zone> <app> <version> <owner>   workload
  *   E <id> <service id> <address> <port> <protocol>                      endpoint
  *   -S <id> | -W <id> | -E <id>                                          no longer used
+ * A "-" record of an id that nobody has still counts: a service or workload id
+ * up to it is not given again, an endpoint's index goes on with the next
+ * generation. Generations run from 1 to 4095 and then start over.
+ * A service port's key is namespace, name, port and protocol: renaming the port
+ * keeps its id. A ServiceEntry's port has its host as name.
  * A torn last line (power loss) is dropped; any other bad line is an error
  * that names it. A later record for the same id replaces the earlier one.
  */
@@ -88,5 +93,7 @@ void weft_names_drop_endpoint(struct weft_names *names, uint32_t id, struct weft
 /* In order of id. `previous` = 0 starts; NULL at the end. */
 const struct weft_service_name *weft_names_next_service(const struct weft_names *names, uint32_t previous);
 const struct weft_workload_name *weft_names_next_workload(const struct weft_names *names, uint32_t previous);
+/* In order of index. */
+const struct weft_endpoint_name *weft_names_next_endpoint(const struct weft_names *names, uint32_t previous);
 
 #endif

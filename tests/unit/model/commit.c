@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a commit writes, in which order, when it frees, and what it leaves alone when it cannot. */
+#include "lib.h"
+
+#define SERVICE                                                                                  \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"               \
+	"spec: {clusterIP: 10.96.0.1, ports: [{port: 80, targetPort: 8080}]}\n"
+#define SLICE(ENDPOINTS)                                                                                    \
+	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"                                            \
+	"metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}\n"            \
+	"addressType: IPv4\nports: [{port: 8080}]\nendpoints: [" ENDPOINTS "]\n"
+#define ONE "{addresses: [10.1.0.1]}"
+#define TWO "{addresses: [10.1.0.2]}"
+#define THREE "{addresses: [10.1.0.3]}"
+
+static struct weft_model *model;
+static struct toy *toy;
+static struct weft_plan plan;
+
+static int setup(void **state)
+{
+	(void)state;
+	model = model_make();
+	toy = calloc(1, sizeof(*toy));
+	return toy ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	weft_plan_done(&plan);
+	free(toy);
+	weft_model_free(model);
+	return 0;
+}
+
+/* "endpoint+2 slot+2 frontend+2": the runs of the batch. */
+static const char *shape(const struct weft_buf *batch)
+{
+	static char text[400];
+	static const char *const name[] = {
+#define WEFT_MAP(NAME, name, key, value, owner, sentence) name + 5,
+#include "weft/lists/map.h"
+#undef WEFT_MAP
+	};
+	size_t at = 0, used = 0;
+
+	text[0] = '\0';
+	while (at < batch->size) {
+		struct weft_batch_run run;
+
+		memcpy(&run, batch->data + at, sizeof(run));
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s%c%u", used ? " " : "", name[run.map],
+					 run.op == WEFT_BATCH_UPDATE ? '+' : '-', run.count);
+		at += sizeof(run) + ((run.count * toy_key_size(run.map) + 7) & ~7ull);
+		if (run.op == WEFT_BATCH_UPDATE)
+			at += (run.count * toy_value_size(run.map) + 7) & ~7ull;
+	}
+	return text;
+}
+
+static uint32_t id_of(const char *addr)
+{
+	struct weft_addr want;
+
+	assert_int_equal(weft_addr_parse(addr, &want), 0);
+	for (size_t i = 1; i < TOY_MAX; i++)
+		if (toy->endpoint[i].state && weft_addr_compare(&toy->endpoint[i].addr, &want) == 0)
+			return toy->endpoint[i].id;
+	return 0;
+}
+
+static void test_only_the_difference_is_written(void **state)
+{
+	(void)state;
+	load(model, SERVICE "---\n" SLICE(ONE ", " TWO));
+	commit(model, toy, 1 * SECOND, &plan, NULL);
+	assert_string_equal(shape(&plan.batch), "endpoint+2 slot+2 frontend+2");
+	commit(model, toy, 2 * SECOND, &plan, NULL);
+	assert_int_equal(plan.batch.size, 0);
+	assert_int_equal(plan.journal.size, 0);
+	load(model, SLICE(TWO ", " ONE));
+	commit(model, toy, 3 * SECOND, &plan, NULL);
+	assert_int_equal(plan.batch.size, 0);
+	load(model, SLICE(ONE ", " TWO ", " THREE));
+	commit(model, toy, 4 * SECOND, &plan, NULL);
+	assert_string_equal(shape(&plan.batch), "endpoint+1 slot+3 frontend+1");
+	weft_model_remove(model, WEFT_KIND_SERVICE, "shop", "web");
+	commit(model, toy, 5 * SECOND, &plan, NULL);
+	assert_string_equal(shape(&plan.batch), "frontend-2 endpoint+3");
+}
+
+static void test_an_address_changes_owner_by_an_update(void **state)
+{
+	static const char other[] = "apiVersion: v1\nkind: Service\nmetadata: {name: other, namespace: shop}\n"
+				    "spec: {clusterIP: 10.96.0.1, ports: [{port: 80, targetPort: 8080}]}\n---\n"
+				    "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: other-1, "
+				    "namespace: shop, labels: {kubernetes.io/service-name: other}}\naddressType: IPv4\n"
+				    "ports: [{port: 8080}]\nendpoints: [{addresses: [10.1.0.9]}]\n";
+	uint32_t service;
+
+	(void)state;
+	load(model, SERVICE "---\n" SLICE(ONE));
+	commit(model, toy, 1 * SECOND, &plan, NULL);
+	service = toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->service;
+	weft_model_remove(model, WEFT_KIND_SERVICE, "shop", "web");
+	load(model, other);
+	commit(model, toy, 2 * SECOND, &plan, NULL);
+	assert_string_equal(shape(&plan.batch), "endpoint+1 slot+1 frontend+1 endpoint+1");
+	assert_int_not_equal(toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->service, service);
+}
+
+static void test_the_older_service_keeps_a_contested_address(void **state)
+{
+	static const char younger[] =
+		"apiVersion: v1\nkind: Service\nmetadata: {name: aaa, namespace: shop, creationTimestamp: "
+		"\"2024-02-01T00:00:00Z\"}\nspec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}\n";
+	static const char older[] =
+		"apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop, creationTimestamp: "
+		"\"2024-01-01T00:00:00Z\"}\nspec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}\n";
+	struct weft_problems problems = { 0 };
+	uint32_t first;
+
+	(void)state;
+	load(model, younger);
+	load(model, older);
+	commit(model, toy, 1 * SECOND, &plan, &problems);
+	assert_int_equal(problems.errors, 1);
+	assert_string_equal(problems.item[0].resource, "Service shop/aaa");
+	assert_non_null(strstr(problems.item[0].text, "Service shop/web"));
+	assert_non_null(strstr(problems.item[0].text, "10.96.0.1:80"));
+	weft_problems_done(&problems);
+	first = toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->service;
+	assert_string_equal(weft_names_service(weft_model_names(model), first)->name, "web");
+	weft_model_remove(model, WEFT_KIND_SERVICE, "shop", "web");
+	commit(model, toy, 2 * SECOND, &plan, &problems);
+	assert_int_equal(problems.count, 0);
+	assert_string_equal(shape(&plan.batch), "frontend+1");
+	first = toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->service;
+	assert_string_equal(weft_names_service(weft_model_names(model), first)->name, "aaa");
+	weft_problems_done(&problems);
+}
+
+static void test_a_gone_endpoint_is_cut_once_and_freed_after_grace(void **state)
+{
+	uint32_t gone, index;
+
+	(void)state;
+	load(model, SERVICE "---\n" SLICE(ONE ", " TWO));
+	commit(model, toy, 1 * SECOND, &plan, NULL);
+	gone = id_of("10.1.0.2");
+	index = WEFT_ENDPOINT_INDEX(gone);
+	toy->live[index] = 1;
+	load(model, SLICE(ONE));
+	commit(model, toy, 2 * SECOND, &plan, NULL);
+	assert_string_equal(shape(&plan.batch), "slot+1 frontend+1 endpoint+1");
+	assert_int_equal(plan.cut.size, 4);
+	assert_memory_equal(plan.cut.data, &gone, 4);
+	assert_int_equal(plan.cut_udp.size, 0);
+	assert_int_equal(toy->endpoint[index].state, WEFT_ENDPOINT_GONE);
+	assert_int_equal(plan.next_ns, 3 * SECOND);
+	commit(model, toy, 4 * SECOND, &plan, NULL);
+	assert_int_equal(plan.cut.size, 0);
+	assert_int_equal(plan.batch.size, 0);
+	toy->live[index] = 0;
+	commit(model, toy, 5 * SECOND, &plan, NULL);
+	assert_int_equal(toy->endpoint[index].state, WEFT_ENDPOINT_FREE);
+	assert_null(weft_names_endpoint(weft_model_names(model), gone));
+}
+
+static void test_drain_waits_and_leave_never_cuts(void **state)
+{
+	static const char drain[] = "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\n"
+				    "spec: {goneEndpoint: {policy: Drain, timeout: 10s}}\n";
+	static const char leave[] = "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\n"
+				    "spec: {goneEndpoint: {policy: Leave}}\n";
+	uint32_t one, two;
+
+	(void)state;
+	load(model, SERVICE "---\n" SLICE(ONE ", " TWO ", " THREE));
+	load(model, drain);
+	commit(model, toy, 1 * SECOND, &plan, NULL);
+	one = WEFT_ENDPOINT_INDEX(id_of("10.1.0.1"));
+	two = WEFT_ENDPOINT_INDEX(id_of("10.1.0.2"));
+	toy->live[one] = toy->live[two] = 1;
+	load(model, SLICE(TWO ", " THREE));
+	commit(model, toy, 2 * SECOND, &plan, NULL);
+	assert_int_equal(toy->endpoint[one].state, WEFT_ENDPOINT_DRAINING);
+	assert_int_equal(plan.cut.size, 0);
+	commit(model, toy, 11 * SECOND, &plan, NULL);
+	assert_int_equal(plan.cut.size, 0);
+	assert_int_equal(plan.next_ns, 12 * SECOND);
+	commit(model, toy, 12 * SECOND, &plan, NULL);
+	assert_int_equal(plan.cut.size, 4);
+	assert_int_equal(toy->endpoint[one].state, WEFT_ENDPOINT_GONE);
+	load(model, leave);
+	load(model, SLICE(THREE));
+	commit(model, toy, 13 * SECOND, &plan, NULL);
+	commit(model, toy, 1000 * SECOND, &plan, NULL);
+	assert_int_equal(plan.cut.size, 0);
+	assert_int_equal(toy->endpoint[two].state, WEFT_ENDPOINT_DRAINING);
+}
+
+static void test_a_udp_endpoint_is_cut_when_it_terminates(void **state)
+{
+	static const char udp[] = "apiVersion: v1\nkind: Service\nmetadata: {name: dns, namespace: shop}\n"
+				  "spec: {clusterIP: 10.96.0.2, ports: [{port: 53, protocol: UDP}]}\n";
+	static const char slice[] = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: dns-1, "
+				    "namespace: shop, labels: {kubernetes.io/service-name: dns}}\naddressType: IPv4\n"
+				    "ports: [{port: 53, protocol: UDP}]\nendpoints:\n- {addresses: [10.1.0.1]}\n"
+				    "- {addresses: [10.1.0.2], conditions: {ready: %s, serving: true, terminating: %s}}\n";
+	char text[600];
+	uint32_t two;
+
+	(void)state;
+	load(model, udp);
+	snprintf(text, sizeof(text), slice, "true", "false");
+	load(model, text);
+	commit(model, toy, 1 * SECOND, &plan, NULL);
+	two = id_of("10.1.0.2");
+	snprintf(text, sizeof(text), slice, "false", "true");
+	load(model, text);
+	commit(model, toy, 2 * SECOND, &plan, NULL);
+	assert_int_equal(plan.cut_udp.size, 4);
+	assert_memory_equal(plan.cut_udp.data, &two, 4);
+	assert_int_equal(plan.cut.size, 0);
+	assert_int_equal(toy->endpoint[WEFT_ENDPOINT_INDEX(two)].state, WEFT_ENDPOINT_SERVING);
+	commit(model, toy, 3 * SECOND, &plan, NULL);
+	assert_int_equal(plan.cut_udp.size, 0);
+}
+
+static void test_an_old_range_rests_for_the_grace(void **state)
+{
+	uint32_t first, second, third;
+
+	(void)state;
+	load(model, SERVICE "---\n" SLICE(ONE));
+	commit(model, toy, 10 * SECOND, &plan, NULL);
+	first = toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->slot;
+	load(model, SLICE(TWO));
+	commit(model, toy, 11 * SECOND, &plan, NULL);
+	second = toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->slot;
+	load(model, SLICE(THREE));
+	commit(model, toy, 11 * SECOND + WEFT_MODEL_GRACE_NS - 1, &plan, NULL);
+	third = toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->slot;
+	assert_int_not_equal(first, second);
+	assert_int_not_equal(third, first);
+	assert_int_not_equal(third, second);
+	load(model, SLICE(ONE));
+	commit(model, toy, 12 * SECOND, &plan, NULL);
+	assert_int_equal(toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->slot, first);
+}
+
+static void check_too_small(uint32_t map, uint32_t capacity, const char *name, const char *size)
+{
+	struct weft_model_options options = { .node = "here" };
+	struct weft_problems problems = { 0 };
+	struct weft_err err = { 0 };
+	struct weft_model *small;
+	size_t before;
+
+	for (int i = 0; i < WEFT_MAP_MAX_; i++)
+		options.capacity.max_entries[i] = TOY_MAX;
+	options.capacity.max_entries[map] = capacity;
+	small = weft_model_new(&options, weft_names_new());
+	memset(toy, 0, sizeof(*toy));
+	load(small, SERVICE "---\n" SLICE(ONE));
+	commit(small, toy, 1 * SECOND, &plan, NULL);
+	weft_plan_done(&plan);
+	load(small, SLICE(ONE ", " TWO ", " THREE));
+	load(small, "apiVersion: v1\nkind: Service\nmetadata: {name: more, namespace: shop}\n"
+		    "spec: {clusterIP: 10.96.0.7, ports: [{port: 80}]}\n");
+	before = toy->row_count[WEFT_MAP_FRONTEND];
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(weft_model_commit(small, 2 * SECOND, toy->live, TOY_MAX, &plan, &problems, &err), -ENOSPC);
+		assert_int_equal(plan.batch.size, 0);
+		assert_int_equal(plan.cut.size, 0);
+		assert_non_null(strstr(err.text, name));
+		if (!strstr(err.text, size))
+			fail_msg("%s", err.text);
+	}
+	/* What fits again is written, against what is still in force. */
+	load(small, SLICE(TWO));
+	weft_model_remove(small, WEFT_KIND_SERVICE, "shop", "more");
+	commit(small, toy, 30 * SECOND, &plan, NULL);
+	commit(small, toy, 40 * SECOND, &plan, NULL);
+	assert_int_equal(toy->row_count[WEFT_MAP_FRONTEND], before);
+	assert_int_not_equal(id_of("10.1.0.2"), 0);
+	weft_problems_done(&problems);
+	weft_model_free(small);
+}
+
+static void test_a_map_too_small_is_refused_as_a_whole(void **state)
+{
+	(void)state;
+	check_too_small(WEFT_MAP_FRONTEND, 3, "weft_frontend", "size to 4");
+	check_too_small(WEFT_MAP_SLOT, 4, "weft_slot", "size to 8");
+	check_too_small(WEFT_MAP_ENDPOINT, 3, "weft_endpoint", "size to 4");
+}
+
+static void test_adopted_maps_are_left_alone(void **state)
+{
+	struct weft_names *names = weft_names_new();
+	struct weft_buf file = WEFT_BUF_INIT, maps = WEFT_BUF_INIT;
+
+	(void)state;
+	load(model, SERVICE "---\n" SLICE(ONE ", " TWO));
+	commit(model, toy, 1 * SECOND, &plan, NULL);
+	assert_int_equal(weft_names_print(weft_model_names(model), &file), 0);
+	assert_int_equal(weft_names_parse(names, file.data, file.size, NULL), 0);
+	weft_model_free(model);
+	model = model_sized(TOY_MAX, names);
+	toy_read(toy, &maps);
+	assert_int_equal(weft_model_adopt(model, maps.data, maps.size - 8, 2 * SECOND), -EBADMSG);
+	assert_int_equal(weft_model_adopt(model, maps.data, maps.size, 2 * SECOND), 0);
+	load(model, SERVICE "---\n" SLICE(ONE ", " TWO));
+	commit(model, toy, 2 * SECOND, &plan, NULL);
+	assert_int_equal(plan.batch.size, 0);
+	assert_int_equal(plan.cut.size, 0);
+	/* Even without a names file the ids in the maps are not given to others. */
+	weft_model_free(model);
+	model = model_make();
+	assert_int_equal(weft_model_adopt(model, maps.data, maps.size, 3 * SECOND), 0);
+	load(model, SERVICE "---\n" SLICE(THREE));
+	commit(model, toy, 3 * SECOND, &plan, NULL);
+	assert_int_not_equal(WEFT_ENDPOINT_INDEX(id_of("10.1.0.3")), 1);
+	assert_int_not_equal(WEFT_ENDPOINT_INDEX(id_of("10.1.0.3")), 2);
+	assert_int_equal(toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->service, 2);
+	weft_buf_done(&file);
+	weft_buf_done(&maps);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_only_the_difference_is_written),
+		TEST(test_an_address_changes_owner_by_an_update),
+		TEST(test_the_older_service_keeps_a_contested_address),
+		TEST(test_a_gone_endpoint_is_cut_once_and_freed_after_grace),
+		TEST(test_drain_waits_and_leave_never_cuts),
+		TEST(test_a_udp_endpoint_is_cut_when_it_terminates),
+		TEST(test_an_old_range_rests_for_the_grace),
+		TEST(test_a_map_too_small_is_refused_as_a_whole),
+		TEST(test_adopted_maps_are_left_alone),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
