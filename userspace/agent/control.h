@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of role control, shared by its files: role_control.c is the role
+ * itself, control_config.c brings files to the kernel, control_bind.c network
+ * namespaces to workloads, control_serve.c answers the CLI and Prometheus.
+ */
+#ifndef WEFT_AGENT_CONTROL_H
+#define WEFT_AGENT_CONTROL_H
+
+#include <systemd/sd-event.h>
+
+#include "agent/link.h"
+#include "agent/problems.h"
+#include "agent/roles.h"
+#include "agent/source_dir.h"
+#include "ctl/role.h"
+#include "ctl/server.h"
+#include "event/watch.h"
+#include "export/http.h"
+#include "export/metrics.h"
+#include "model/model.h"
+
+struct weft_binding; /* control_bind.c */
+
+struct weft_control {
+	const struct weft_options *options;
+	sd_event *loop;
+	struct weft_init_role roles[WEFT_AGENT_MAX_]; /* as init last said */
+	int state; /* folder */
+	int config; /* the configuration directory as init could open it, -1; the watch's once there is one */
+	int names_file; /* for appending; -1 until it was rewritten */
+
+	struct weft_link link;
+	sd_event_source *link_io;
+	sd_event_source *link_late; /* how long to wait for init to bring main back */
+	bool greeted; /* this main's maps were read */
+	bool adopted; /* main found maps of an earlier run */
+	uint64_t features, forced;
+	struct weft_role_capacity capacity;
+
+	struct weft_source *source;
+	struct weft_watch *watch; /* of the configuration directory */
+	struct weft_names *names; /* until the model takes them */
+	struct weft_model *model; /* NULL until main said how large its maps are */
+	struct weft_buf journal; /* not on disk yet */
+	struct weft_buf cut, cut_udp; /* __u32 ids, not cut yet */
+	bool owed; /* the last commit or what it wanted done is not wholly done */
+	bool cut_failed; /* and it was said */
+	bool frees; /* the model waits to free something: it wants live counts */
+	sd_event_source *later; /* the next commit: grace periods and retries */
+	unsigned int retry_ms;
+
+	struct weft_binding *bindings;
+	uint64_t *stale; /* cookies of weft_pod that no binding has claimed yet */
+	size_t stale_count;
+	struct weft_watch *netns;
+	sd_event_source *bind_later;
+	unsigned int bind_retry_ms;
+
+	struct weft_problems whole; /* what the model's last commit said */
+	struct weft_problems host; /* what this node says to the files: the directory, ports that are taken */
+	struct weft_problems unbound; /* network namespaces that cannot be bound */
+	struct weft_said *said; /* problems that were logged */
+
+	bool flags_sent;
+	uint32_t flags; /* WEFT_SETTING_F_ as main has them */
+	bool bypass;
+
+	bool ready;
+	uint64_t generation; /* of the configuration: changes that reached the kernel */
+	uint64_t apply_failures;
+	uint64_t apply_ns;
+	uint64_t applied_ns; /* CLOCK_REALTIME; 0 = never */
+
+	struct weft_server *server;
+	sd_event_source *watchers_changed; /* deferred: it asks main, and may be found out in the middle of that */
+	uint64_t relay_lost;
+	struct weft_http *http;
+	sd_event_source *http_io, *http_due;
+	struct weft_buf metrics; /* the last text */
+	uint64_t metrics_ns; /* CLOCK_MONOTONIC */
+};
+
+uint64_t weft_control_now(clockid_t clock); /* ns */
+
+/* What went wrong with main: if it is gone or hangs, sees to it that it comes back. Returns r. */
+int weft_control_lost(struct weft_control *control, int r, const struct weft_err *err);
+/* weft_link_call() and, on failure, weft_control_lost(). */
+int weft_control_call(struct weft_control *control, struct weft_role_message *request, const void *data, size_t size,
+		      struct weft_role_message *ret_answer, struct weft_link_bulk *bulk, struct weft_err *err);
+
+/* control_config.c */
+int weft_control_config_start(struct weft_control *control, struct weft_err *err);
+void weft_control_config_stop(struct weft_control *control);
+/* A new main: reads what it has and brings it to what the files say. */
+void weft_control_greet(struct weft_control *control);
+/* Files changed, or SIGHUP. */
+void weft_control_reload(struct weft_control *control);
+/* Sends what the mesh configuration and bypass make of WEFT_SETTING_F_, if main does not have it. */
+int weft_control_send_flags(struct weft_control *control, struct weft_err *err);
+/* Logs problems that are new, and those that are over. */
+void weft_control_say_problems(struct weft_control *control);
+/* All problems there are: files', the whole's, this node's. */
+void weft_control_problems(struct weft_control *control, void (*each)(void *context, const struct weft_problem *problem),
+			   void *context);
+
+/* control_bind.c */
+int weft_control_bind_start(struct weft_control *control);
+void weft_control_bind_stop(struct weft_control *control);
+/* Brings weft_pod to what the model wants. */
+void weft_control_bind(struct weft_control *control);
+/* A new main: all bindings are to be made again; takes `cookies`, malloc()ed, those that its map has. */
+void weft_control_bind_forget(struct weft_control *control, uint64_t *cookies, size_t count);
+/* Node ports that a process of this host listens on: adds notices to `problems`. */
+void weft_control_check_node_ports(struct weft_control *control, struct weft_problems *problems);
+
+/* control_serve.c */
+int weft_control_serve_start(struct weft_control *control, struct weft_err *err);
+void weft_control_serve_stop(struct weft_control *control);
+void weft_control_records(void *control, const struct weft_event *records, size_t count, uint64_t lost);
+/* Tells main how many watch. */
+void weft_control_send_watchers(struct weft_control *control);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A directory of configuration files as a source of resources: which file says
+ * what, what changed since the last look, which version of a resource is in
+ * force. Regular files called *.yaml, *.yml or *.json and not .*, in the order
+ * of their names; no subdirectories. Symbolic links are followed within the
+ * directory, as ConfigMaps use them, and not out of it.
+ *
+ * A resource that two files have belongs to the first; a document that is
+ * refused, or lost in a file that is torn, leaves the last good version of its
+ * resource in force. A file that is gone takes its resources with it.
+ */
+#ifndef WEFT_AGENT_SOURCE_DIR_H
+#define WEFT_AGENT_SOURCE_DIR_H
+
+#include <stdbool.h>
+
+#include "base/cleanup.h"
+#include "conf/conf.h"
+#include "model/model.h"
+
+#define WEFT_SOURCE_MAX_FILES 10000
+
+struct weft_source;
+
+/* NULL: out of memory. */
+struct weft_source *weft_source_new(void);
+struct weft_source *weft_source_free(struct weft_source *source);
+WEFT_CLEANUP_DEFINE(struct weft_source, weft_source_free);
+
+/*
+ * Looks at the directory and brings the model to what it says; `model` is the same at every call. Files whose
+ * stat() did not change are not read again. *ret_changed: resources that were put or removed. A directory that is
+ * not there (-1) or cannot be listed: -errno, everything stays as it is. -ENOMEM: as far as it came; the next scan completes it.
+ */
+int weft_source_scan(struct weft_source *source, int dir, struct weft_model *model, size_t *ret_changed);
+
+/* Calls each() for every problem of the last scan, file by file. */
+void weft_source_problems(const struct weft_source *source, void (*each)(void *context, const struct weft_problem *problem),
+			  void *context);
+
+struct weft_source_entry {
+	enum weft_kind kind;
+	const char *namespace;
+	const char *name;
+	const char *file;
+	unsigned int line; /* of the version in force */
+	bool last_good; /* the file's newer version was refused */
+};
+/* Calls each() for every resource in force, file by file. */
+void weft_source_entries(const struct weft_source *source, void (*each)(void *context, const struct weft_source_entry *entry),
+			 void *context);
+size_t weft_source_count(const struct weft_source *source);
+
+#endif
