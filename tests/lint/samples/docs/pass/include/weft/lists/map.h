@@ -1,0 +1,1 @@
+WEFT_MAP(A, "weft_a", x)

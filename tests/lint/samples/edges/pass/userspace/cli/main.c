@@ -1,0 +1,3 @@
+#include "base/err.h"
+#include "kernel/reader.h"
+#include "model/names.h"

@@ -1,0 +1,3 @@
+#include <errno.h>
+#include "model/model.h"
+#include "weft/abi/maps.h"

@@ -1,0 +1,4 @@
+void weft_a(void)
+{
+	fprintf(stderr, "oops");
+}

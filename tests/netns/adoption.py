@@ -1,0 +1,150 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Any role may be killed at any time: connects succeed, connections and counters go on, what is pinned is adopted.
+
+    client-0, client-1 ──> 10.96.0.1:80 ──┬── web-a      under load while
+                                          └── web-b      weftd's roles are killed with -9
+"""
+
+from lab import *
+
+
+def topology(lab):
+    lab.clients = [lab.pod("client-0"), lab.pod("client-1")]
+    lab.webs = [lab.pod("web-a"), lab.pod("web-b")]
+    for web in lab.webs:
+        web.serve()
+    lab.write("web.yaml", documents(lab, lab.webs))
+    lab.start()
+
+
+def documents(lab, webs):
+    return [service("web", "10.96.0.1"), endpoint_slice("web", webs)]
+
+
+def links(lab):
+    """{hook: id of its link} of the links on cgroups."""
+    found = {}
+    for file in (lab.pins / "v1/link").iterdir():
+        link = json.loads(sh("bpftool", "-j", "link", "show", "pinned", file))
+        link = link[0] if isinstance(link, list) else link
+        if link["type"] == "cgroup":
+            found[file.name] = link["id"]
+    return found
+
+
+def opened(lab):
+    return sum(lab.aggregate("opened", reporter=SOURCE, outcome=o) for o in range(6))
+
+
+def survive(lab, kill):
+    """Runs kill() under load with one connection held across; kill() returns how many connections it made itself."""
+    held = lab.clients[0].connect("10.96.0.1", 80)
+    read_name(held)
+    before, ids, start = links(lab), names(lab), opened(lab)
+    tasks = [client.load("10.96.0.1", 80) for client in lab.clients]
+    wait_for(lambda: opened(lab) > start + 100, "the load to run")
+    extra = kill() or 0
+    done = opened(lab)
+    wait_for(lambda: opened(lab) > done + 100, "the load to go on")
+    results = [t.stop().result() for t in tasks]
+    for result in results:
+        equal(result["errors"], {}, "errors under load")
+        equal(set(result["names"]), {"web-a", "web-b"}, "who answered")
+    equal(links(lab), before, "links and their ids")
+    equal(names(lab), ids, "ids and names")
+    held.sendall(b"still")
+    equal(held.recv(100), b"still", "the connection held across")
+    reset(held)
+    total = start + sum(r["ok"] for r in results) + 1 + extra
+    wait_for(lambda: lab.live() == 0, lambda: f"live connections to be 0, they are {lab.live()}")
+    # The connection held since before `start` was read may be in it already or not.
+    true(opened(lab) in (total - 1, total), f"opened: got {opened(lab)}, wanted {total} connections in all")
+
+
+def names(lab):
+    """Records of the names file that are in use, without order."""
+    records = {}
+    for line in (lab.state / "names").read_text().splitlines()[1:]:
+        kind, number, *rest = line.split("\t")
+        if kind.startswith("-"):
+            records.pop((kind[1:], number), None)
+        else:
+            records[kind, number] = rest
+    return records
+
+
+def killed(lab, role):
+    pid = lab.role(role)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: back(lab, role, pid), f"{role} to come back")
+
+
+def back(lab, role, pid):
+    with contextlib.suppress(OSError, ValueError):
+        return lab.role(role) not in (pid, 0) and lab.status()["ready"]
+    return False
+
+
+def test_main(lab):
+    survive(lab, lambda: killed(lab, "main"))
+
+
+def test_control(lab):
+    survive(lab, lambda: killed(lab, "control"))
+
+
+def test_both_several_times(lab):
+    def kill():
+        for _ in range(3):
+            killed(lab, "control")
+            killed(lab, "main")
+
+    survive(lab, kill)
+
+
+def test_init(lab):
+    def kill():
+        roles = {r["role"]: r["pid"] for r in lab.status()["roles"]}
+        equal(lab.stop(signal.SIGKILL), -signal.SIGKILL)
+        for pid in (roles["main"], roles["control"]):
+            wait_for(lambda p=pid: not os.path.exists(f"/proc/{p}"), "the other roles to end with init")
+        lab.start()
+        true(lab.status()["adopted"], "the new agent did not adopt what was pinned")
+
+    survive(lab, kill)
+
+
+def test_no_agent_at_all(lab):
+    def kill():
+        equal(lab.stop(), 0)
+        made = lab.clients[0].run(connects, "10.96.0.1", 200)
+        lab.start()
+        return made
+
+    survive(lab, kill)
+
+
+def connects(address, count):
+    for _ in range(count):
+        with socket.create_connection((address, 80), 5) as made:
+            read_name(made)
+    return count
+
+
+def test_unchanged_configuration_writes_nothing(lab):
+    generation = [json.loads(sh("bpftool", "-j", "map", "dump", "pinned", lab.pins / "v1/map" / m)) for m in ("weft_frontend", "weft_endpoint")]
+    killed(lab, "control")
+    again = [json.loads(sh("bpftool", "-j", "map", "dump", "pinned", lab.pins / "v1/map" / m)) for m in ("weft_frontend", "weft_endpoint")]
+    equal(again[0], generation[0], "weft_frontend")
+    equal(again[1], generation[1], "weft_endpoint")
+
+
+def test_configuration_that_changed_meanwhile(lab):
+    equal(lab.stop(), 0)
+    lab.write("web.yaml", documents(lab, lab.webs[:1]))
+    lab.start()
+    equal(lab.clients[0].spread("10.96.0.1", 80, 50), {"web-a": 50})
+
+
+main(topology)
