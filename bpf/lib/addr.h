@@ -7,19 +7,17 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define WEFT_V4_MAPPED bpf_htonl(0xffff) /* third word of ::ffff:a.b.c.d */
-
 static __always_inline void weft_addr_set_v4(struct weft_addr *addr, __be32 v4)
 {
 	addr->w[0] = 0;
 	addr->w[1] = 0;
-	addr->w[2] = WEFT_V4_MAPPED;
+	addr->w[2] = WEFT_ADDR_V4_MAPPED;
 	addr->w[3] = v4;
 }
 
 static __always_inline bool weft_addr_is_v4(const struct weft_addr *addr)
 {
-	return !addr->w[0] && !addr->w[1] && addr->w[2] == WEFT_V4_MAPPED;
+	return !addr->w[0] && !addr->w[1] && addr->w[2] == WEFT_ADDR_V4_MAPPED;
 }
 
 static __always_inline bool weft_addr_equal(const struct weft_addr *a, const struct weft_addr *b)

@@ -25,7 +25,7 @@ static __always_inline struct weft_endpoint *weft_balance_random(const struct we
 
 static __always_inline struct weft_endpoint *weft_balance_turn(const struct weft_frontend *frontend)
 {
-	__u32 service = frontend->service, point, index;
+	__u32 service = frontend->service % WEFT_TURN_ENTRIES, point, index;
 	__u64 *counter = bpf_map_lookup_elem(&weft_turn, &service);
 	struct weft_slot *slot;
 	__u64 turn;

@@ -17,14 +17,17 @@ static __always_inline struct weft_frontend *weft_service_find(const struct weft
 	struct weft_frontend_key key = { .addr = asked->addr };
 	struct weft_frontend *address;
 
-	/* {::, port} is also how node ports are stored, and :: is what a program may ask for: not the same thing. */
+	/* The wildcard is how node ports are stored, and also what a program may ask for: not the same thing. */
 	if (frontend && frontend->type != WEFT_FRONTEND_NODE_PORT)
 		return frontend;
 	address = bpf_map_lookup_elem(&weft_frontend, &key);
 	if (!address)
 		return NULL;
 	if (address->flags & WEFT_FRONTEND_F_NODE) {
-		__builtin_memset(&key.addr, 0, sizeof(key.addr));
+		/* {0.0.0.0 or ::, port}: the wildcard keeps the family, so that an IPv4 node address never gets an IPv6 endpoint. */
+		if (!weft_addr_is_v4(&key.addr))
+			key.addr.w[0] = key.addr.w[1] = key.addr.w[2] = 0;
+		key.addr.w[3] = 0;
 		key.port = asked->port;
 		key.protocol = asked->protocol;
 		frontend = bpf_map_lookup_elem(&weft_frontend, &key);

@@ -29,7 +29,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 65536);
+	__uint(max_entries, WEFT_TURN_ENTRIES);
 	__type(key, __u32);
 	__type(value, __u64);
 } weft_turn __weak SEC(".maps");

@@ -641,13 +641,31 @@ static bool listed_before(const struct weft_compiled *compiled, uint16_t number,
 
 /* ---- Service ---- */
 
+static bool has_node_port(const struct weft_service *service, const struct weft_service_port *port)
+{
+	return port->node_port &&
+	       (service->type == WEFT_SERVICE_NODE_PORT || service->type == WEFT_SERVICE_LOAD_BALANCER);
+}
+
+/* A service has the families of its cluster addresses; one without any, those of its endpoints. */
+static bool has_family(const struct weft_service *service, const struct candidates *candidates, bool v4)
+{
+	for (size_t i = 0; i < service->cluster_ips.count; i++)
+		if (weft_addr_is_v4(&service->cluster_ips.item[i]) == v4)
+			return true;
+	for (size_t i = 0; !service->cluster_ips.count && i < candidates->count; i++)
+		if (weft_addr_is_v4(&candidates->item[i].addr) == v4)
+			return true;
+	return false;
+}
+
 static int service_port(struct compilation *c, const struct entrances *entrances, const struct weft_service_port *from)
 {
 	const struct weft_service *service = &c->unit->resource->service;
 	const struct weft_group *slices = weft_group_find(c->model->slices, c->unit->namespace, c->unit->name);
 	struct wanted_port wanted = { from->name, from->protocol, from->port, from->target_port,
 				      from->target_port_name };
-	struct weft_addr any = { 0 };
+	static const struct weft_addr any[] = { WEFT_ADDR_ANY_V4, WEFT_ADDR_ANY_V6 };
 	struct weft_service_name name = { .namespace = c->unit->namespace,
 					  .name = c->unit->name,
 					  .port_name = from->name,
@@ -658,7 +676,6 @@ static int service_port(struct compilation *c, const struct entrances *entrances
 	struct weft_compiled_port *port;
 	uint32_t needed = 0;
 	char host[1024];
-	bool v4;
 	int r = 0;
 
 	snprintf(host, sizeof(host), "%s.%s.svc.%s", name.name, name.namespace, c->model->mesh->mesh_config.cluster_domain);
@@ -690,21 +707,19 @@ static int service_port(struct compilation *c, const struct entrances *entrances
 		if (claim_frontend(c, &entrance->addr, from->port, from->protocol, set, &value) < 0)
 			return -ENOMEM;
 	}
-	/* One entry serves node addresses of both families, so it holds the family that the service puts first. */
-	v4 = service->cluster_ips.count ? weft_addr_is_v4(&service->cluster_ips.item[0]) :
-					  !candidates.count || weft_addr_is_v4(&candidates.item[candidates.count - 1].addr);
-	if (from->node_port &&
-	    (service->type == WEFT_SERVICE_NODE_PORT || service->type == WEFT_SERVICE_LOAD_BALANCER)) {
-		uint8_t set = v4 ? WEFT_SET_CLUSTER_V4 : WEFT_SET_CLUSTER_V6;
+	value.type = WEFT_FRONTEND_NODE_PORT;
+	if (service->external_traffic_policy == WEFT_TRAFFIC_POLICY_LOCAL)
+		value.flags |= WEFT_FRONTEND_F_THIS_NODE;
+	for (int family = 0; has_node_port(service, from) && family < 2; family++) {
+		uint8_t set = family ? WEFT_SET_CLUSTER_V6 : WEFT_SET_CLUSTER_V4;
 
-		value.type = WEFT_FRONTEND_NODE_PORT;
-		if (service->external_traffic_policy == WEFT_TRAFFIC_POLICY_LOCAL)
-			value.flags |= WEFT_FRONTEND_F_THIS_NODE;
+		if (!has_family(service, &candidates, !family))
+			continue;
 		if (value.flags & WEFT_FRONTEND_F_PASS)
 			set = WEFT_SET_NONE;
 		else
 			needed |= 1u << set;
-		if (claim_frontend(c, &any, from->node_port, from->protocol, set, &value) < 0)
+		if (claim_frontend(c, &any[family], from->node_port, from->protocol, set, &value) < 0)
 			return -ENOMEM;
 	}
 	trim_sets(&candidates, needed);

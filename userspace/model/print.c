@@ -64,10 +64,7 @@ static int print_frontend(const struct weft_compiled *compiled, const struct wef
 	char shown[WEFT_ADDR_TEXT];
 	int r;
 
-	if (frontend->type == WEFT_FRONTEND_NODE_PORT)
-		snprintf(shown, sizeof(shown), "*:%u", ntohs(claim->key.key.port));
-	else
-		weft_addr_port_format(&claim->key.key.addr, ntohs(claim->key.key.port), shown);
+	weft_addr_port_format(&claim->key.key.addr, ntohs(claim->key.key.port), shown);
 	r = weft_buf_printf(out, "  frontend %s %s %s", shown, type_name(frontend->type),
 			    frontend->flags & WEFT_FRONTEND_F_PASS ? "pass" : algorithm_name(frontend->algorithm));
 	if (r == 0 && frontend->affinity_s)

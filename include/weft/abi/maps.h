@@ -50,7 +50,7 @@ WEFT_ABI_SIZE(struct weft_frontend_key, 20);
 enum weft_frontend_type {
 	WEFT_FRONTEND_NONE = 0,
 	WEFT_FRONTEND_CLUSTER_IP,
-	WEFT_FRONTEND_NODE_PORT, /* key address is ::, looked up once WEFT_FRONTEND_F_NODE said that it is a node's */
+	WEFT_FRONTEND_NODE_PORT, /* key address is 0.0.0.0 or ::, looked up once WEFT_FRONTEND_F_NODE said that it is a node's */
 	WEFT_FRONTEND_EXTERNAL_IP,
 	WEFT_FRONTEND_LOAD_BALANCER,
 	WEFT_FRONTEND_SERVICE_ENTRY,
@@ -190,7 +190,11 @@ struct weft_live {
 };
 WEFT_ABI_SIZE(struct weft_live, 16);
 
-/* ---- weft_turn: ARRAY by service id: ROUND_ROBIN's counter (__u64) ---- */
+/*
+ * ---- weft_turn: ARRAY by service id modulo its size: ROUND_ROBIN's counter (__u64) ----
+ * Ids only count up, so two services may share a counter: each then skips turns, and none loses its share in the long run.
+ */
+#define WEFT_TURN_ENTRIES 65536
 
 /* ---- weft_affinity: LRU_HASH ---- */
 

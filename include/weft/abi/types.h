@@ -39,4 +39,12 @@ struct weft_addr {
 };
 WEFT_ABI_SIZE(struct weft_addr, 16);
 
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define WEFT_ADDR_V4_MAPPED 0xffff0000u /* w[2] of ::ffff:a.b.c.d */
+#else
+#define WEFT_ADDR_V4_MAPPED 0x0000ffffu
+#endif
+#define WEFT_ADDR_ANY_V4 { { 0, 0, WEFT_ADDR_V4_MAPPED, 0 } } /* 0.0.0.0 */
+#define WEFT_ADDR_ANY_V6 { { 0, 0, 0, 0 } } /* :: */
+
 #endif

@@ -96,7 +96,7 @@ static const struct {
 	  "status: {loadBalancer: {ingress: [{ip: 203.0.113.1}, {ip: 203.0.113.2, ipMode: Proxy}]}}\n"
 	  SLICE("a", "web", "{addresses: [10.1.0.1]}"),
 	  "service default/web port 80/TCP\n"
-	  "  frontend *:30080 node-port least-request affinity 10800s this-node endpoints 1\n"
+	  "  frontend 0.0.0.0:30080 node-port least-request affinity 10800s this-node endpoints 1\n"
 	  "  frontend 10.96.0.1:80 cluster-ip least-request affinity 10800s endpoints 1\n"
 	  "  frontend 203.0.113.1:80 load-balancer least-request affinity 10800s endpoints 1\n"
 	  "  endpoint 10.1.0.1:8080 ready weight 1\n"
