@@ -50,7 +50,7 @@ static void parse(const char *name, const char *text, size_t size, struct resour
 	struct weft_problems problems = { 0 };
 	weft_buf_done_on_exit struct weft_buf sentence = WEFT_BUF_INIT;
 
-	if (weft_conf_parse(name, text, size, &conf, &problems) < 0)
+	if (weft_conf_parse(name, text, size, true, &conf, &problems) < 0)
 		die(name, NULL);
 	if (problems.errors) {
 		weft_problem_print(&problems.item[0], &sentence);

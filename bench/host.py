@@ -151,12 +151,12 @@ class Host:
 
     def sysctl(self, name, values):
         for key, value in values.items():
-            inside(PREFIX + name, "sysctl", "-q", "-w", f"{key}={value}")
+            inside(PREFIX + name, "tee", f"/proc/sys/{key.replace('.', '/')}", input=value)
 
     def node(self, name, pods):
         """A node and its pods; pod i is 10.88.i.2. Returns their addresses."""
         node = self.netns(name)
-        inside(node, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+        self.sysctl(name, {"net.ipv4.ip_forward": "1"})
         for index, pod in enumerate(pods):
             netns = self.netns(pod)
             inside(node, "ip", "link", "add", f"p{index}", "type", "veth", "peer", "name", "eth0", "netns", netns)

@@ -6,7 +6,7 @@
  *     not a frontend ............ left alone; what an earlier connect() held is given back
  *     bypass, opted out ......... left alone, counted
  *     PASS ...................... left alone, but remembered, so that it is counted under its service
- *     same frontend as before ... same endpoint as before, while its connections may go on
+ *     same over UDP ............. the association lives on while its endpoint is ready
  *     else ...................... an endpoint is chosen, written into the call, and remembered
  *
  * After this nothing runs until the state of the connection changes.
@@ -55,7 +55,8 @@ static __always_inline void weft_connect_remember(struct bpf_sock_addr *ctx, con
 		sock->endpoint = endpoint->id;
 		sock->peer = endpoint->workload;
 		sock->flags = WEFT_SOCK_F_TRANSLATED;
-		weft_live_take(setting, endpoint->id, &sock->epoch);
+		if (sock->protocol == IPPROTO_UDP)
+			weft_live_take(setting, endpoint->id, &sock->epoch);
 	} else {
 		sock->endpoint_addr = asked->addr;
 		sock->endpoint_port = asked->port;
@@ -72,6 +73,25 @@ static __always_inline void weft_connect_remember(struct bpf_sock_addr *ctx, con
 		event->remote_port = sock->endpoint_port;
 		bpf_ringbuf_submit(event, 0);
 	}
+}
+
+/*
+ * True: a UDP socket connects again to where it is, and `to` is the endpoint that it has. One that
+ * is about to go is not kept: its sockets are cut so that they connect again and come elsewhere.
+ */
+static __always_inline bool weft_connect_again(const struct weft_sock *before, struct weft_frontend_key *to)
+{
+	struct weft_endpoint *endpoint;
+
+	if (to->protocol != IPPROTO_UDP || !(before->flags & WEFT_SOCK_F_TRANSLATED) ||
+	    before->frontend_port != to->port || !weft_addr_equal(&before->frontend, &to->addr))
+		return false;
+	endpoint = weft_endpoint_get(before->endpoint);
+	if (!endpoint || endpoint->state != WEFT_ENDPOINT_READY)
+		return false;
+	to->addr = before->endpoint_addr;
+	to->port = before->endpoint_port;
+	return true;
 }
 
 /* 0 and in `to` where to go (as it was, if left alone), or a reason and `to` untouched. */
@@ -100,19 +120,13 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_f
 		goto left_alone;
 
 	if (before) {
-		if ((before->flags & WEFT_SOCK_F_TRANSLATED) && before->frontend_port == to->port &&
-		    weft_addr_equal(&before->frontend, &to->addr))
-			endpoint = weft_endpoint_get(before->endpoint);
-		if (endpoint && to->protocol == IPPROTO_UDP) {
-			to->addr = before->endpoint_addr;
-			to->port = before->endpoint_port;
+		if (weft_connect_again(before, to))
 			return 0;
-		}
 		/* Made anew and not overwritten: a reader that is at it keeps the old one whole until it is done. */
 		weft_sock_let_go(before);
 		bpf_sk_storage_delete(&weft_sock, ctx->sk);
 	}
-	if (!endpoint && !(frontend->flags & WEFT_FRONTEND_F_PASS)) {
+	if (!(frontend->flags & WEFT_FRONTEND_F_PASS)) {
 		reason = weft_balance(setting, to, &frontend, netns, &endpoint);
 		if (reason)
 			return reason;

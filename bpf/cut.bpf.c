@@ -2,10 +2,12 @@
 /*
  * Destroys the sockets of one network namespace (that of the thread that reads
  * the iterator) whose stored endpoint is in weft_doomed. The stored id is
- * compared and not the address, so no other socket can be hit.
+ * compared and not the address, so no other socket can be hit; and the socket must still be what the storage
+ * says: a UDP socket may have been disconnected, or its last connect() have failed, and serve others by now.
  *
  * Off by default: bpf_sock_destroy is Linux 6.5. Without it userspace does the same by SOCK_DESTROY.
  */
+#include "lib/tcp.h"
 #include "maps/control.h"
 #include "maps/state.h"
 
@@ -13,11 +15,16 @@ extern int bpf_sock_destroy(struct sock_common *sk) __weak __ksym;
 
 __u64 weft_cut_count; /* sockets destroyed since load */
 
-static __always_inline bool weft_cut_doomed(const struct weft_sock *sock)
+static __always_inline bool weft_cut_doomed(const struct weft_sock *sock, const struct sock_common *sk)
 {
+	struct weft_frontend_key local, remote;
 	__u32 endpoint;
 
 	if (!sock || !sock->endpoint || sock->role != WEFT_ROLE_CLIENT || (sock->flags & WEFT_SOCK_F_CLOSED))
+		return false;
+	weft_tcp_ends(sk, &local, &remote);
+	if (remote.port != sock->endpoint_port || !weft_addr_equal(&remote.addr, &sock->endpoint_addr) ||
+	    (sock->protocol == IPPROTO_UDP && sk->skc_state != WEFT_TCP_ESTABLISHED))
 		return false;
 	endpoint = sock->endpoint;
 	return bpf_map_lookup_elem(&weft_doomed, &endpoint);
@@ -36,7 +43,7 @@ int weft_cut_tcp(struct bpf_iter__tcp *ctx)
 	if (!sk || (sk->skc_family != AF_INET && sk->skc_family != AF_INET6))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && weft_cut_doomed(bpf_sk_storage_get(&weft_sock, tp, NULL, 0)) && !bpf_sock_destroy(sk))
+	if (tp && weft_cut_doomed(bpf_sk_storage_get(&weft_sock, tp, NULL, 0), sk) && !bpf_sock_destroy(sk))
 		__sync_fetch_and_add(&weft_cut_count, 1);
 	return 0;
 }
@@ -46,7 +53,7 @@ int weft_cut_udp(struct bpf_iter__udp *ctx)
 {
 	struct udp_sock *sk = ctx->udp_sk;
 
-	if (sk && weft_cut_doomed(bpf_sk_storage_get(&weft_sock, sk, NULL, 0)) &&
+	if (sk && weft_cut_doomed(bpf_sk_storage_get(&weft_sock, sk, NULL, 0), &sk->inet.sk.__sk_common) &&
 	    !bpf_sock_destroy((struct sock_common *)sk))
 		__sync_fetch_and_add(&weft_cut_count, 1);
 	return 0;

@@ -35,7 +35,9 @@ int weft_flush(struct bpf_iter__bpf_sk_storage_map *ctx)
 
 	if (!sk || !sock || sock->protocol != IPPROTO_TCP)
 		return 0;
-	if ((sock->flags & (WEFT_SOCK_F_ESTABLISHED | WEFT_SOCK_F_CLOSED)) != WEFT_SOCK_F_ESTABLISHED)
+	/* Not STARTED: it began before sockops was attached, and nobody will see its end. */
+	if ((sock->flags & (WEFT_SOCK_F_STARTED | WEFT_SOCK_F_ESTABLISHED | WEFT_SOCK_F_CLOSED)) !=
+	    (WEFT_SOCK_F_STARTED | WEFT_SOCK_F_ESTABLISHED))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)

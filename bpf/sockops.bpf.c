@@ -2,7 +2,7 @@
 /*
  * A TCP connection's life as the kernel tells it, on both sides.
  *
- *   TCP_CONNECT ............. the SYN is about to leave: from here on CLOSE gives back what connect() took
+ *   TCP_CONNECT ............. the SYN is about to leave: counted from here on, until CLOSE gives it back
  *   ACTIVE_ESTABLISHED ...... the client's handshake is done
  *   PASSIVE_ESTABLISHED ..... a server has a new connection
  *   STATE, to CLOSE ......... the end, once a connection, however it ends
@@ -134,9 +134,12 @@ static __always_inline void weft_sockops_connect(struct bpf_sock_ops *ctx, struc
 		sock->workload = weft_sockops_workload_at(&local.addr);
 	if (!sock)
 		return;
-	/* In this order: STARTED leaves giving back to the CLOSE that only STATE_CB brings. */
-	if (!bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
-		sock->flags |= WEFT_SOCK_F_STARTED;
+	/* In this order: what is counted is given back by the CLOSE that only STATE_CB brings. */
+	if (bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
+		return;
+	sock->flags |= WEFT_SOCK_F_STARTED;
+	if (sock->endpoint && !sock->epoch)
+		weft_live_take(setting, sock->endpoint, &sock->epoch);
 }
 
 static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
@@ -160,6 +163,9 @@ static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, s
 	} else {
 		sock->established_ns = sock->start_ns;
 		sock->flags |= WEFT_SOCK_F_ESTABLISHED | WEFT_SOCK_F_STARTED;
+		/* Both ends called connect() and their SYNs met: the kernel calls that passive, but the SYN was ours. */
+		if (sock->role == WEFT_ROLE_CLIENT)
+			sock->flags |= WEFT_SOCK_F_PAYLOAD_ACTIVE;
 	}
 	weft_sockops_event(setting, sock, tp, WEFT_EVENT_OPENED, WEFT_OUTCOME_OPEN, 0, 0, sock->established_ns);
 }
@@ -235,18 +241,21 @@ static __always_inline void weft_sockops_close(struct bpf_sock *sk, const struct
 	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, sk, NULL, 0);
 	int error = tp->inet_conn.icsk_inet.sk.sk_err;
 	__u64 sent, received, now;
+	bool counts;
 	__u8 outcome;
 
 	if (!sock || !(sock->flags & WEFT_SOCK_F_STARTED) || (sock->flags & WEFT_SOCK_F_CLOSED))
 		return;
 	weft_live_give_back(sock->endpoint, &sock->epoch);
-	if (setting->watchers || (setting->flags & WEFT_SETTING_F_METRICS)) {
+	/* What a flush has counted as opened is ended too, even if metrics were switched off meanwhile. */
+	counts = (setting->flags & WEFT_SETTING_F_METRICS) || *(volatile __u64 *)&sock->reported_flags;
+	if (setting->watchers || counts) {
 		now = bpf_ktime_get_ns();
 		outcome = sock->flags & WEFT_SOCK_F_ESTABLISHED ? weft_outcome_established(tp, state, error)
 								: weft_outcome_attempt(error);
 		weft_tcp_payload(tp, state, sock->flags, &sent, &received);
 		weft_sockops_event(setting, sock, tp, WEFT_EVENT_ENDED, outcome, sent, received, now);
-		if (setting->flags & WEFT_SETTING_F_METRICS)
+		if (counts)
 			weft_sockops_report(sock, tp, outcome, sent, received, now);
 	}
 	sock->flags |= WEFT_SOCK_F_CLOSED;

@@ -59,4 +59,52 @@ def test_timeout(lab):
     true(before != after, f"nobody chose anew after the timeout: {after}")  # chance 4^-8
 
 
+def test_many_at_once(lab):
+    """Connects of one pod on several CPUs at the same time, the first ones included."""
+    lab.apply("web.yaml", documents(lab, lab.webs, 10800))
+    for client in lab.clients[:4]:
+        tasks = [client.spawn(burst, "10.96.0.1", 53, 20) for _ in range(4)]
+        peers = set().union(*(task.result() for task in tasks))
+        equal(len(peers), 1, f"endpoints of {client}: {peers}")
+
+
+def burst(address, port, rounds):
+    """Where UDP connects led to. getpeername() would not say; the kernel's own table does, and no packet is sent."""
+    peers = set()
+    for _ in range(rounds):
+        held = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(500)]
+        for made in held:
+            made.connect((address, port))
+        lines = pathlib.Path("/proc/thread-self/net/udp").read_text().splitlines()[1:]
+        peers |= {line.split()[2] for line in lines if line.split()[2] != "00000000:0000"}
+        for made in held:
+            made.close()
+    return peers
+
+
+def test_terminating_only_when_nothing_else(lab):
+    client = lab.clients[5]
+    lab.apply("web.yaml", documents(lab, lab.webs[:1], 10800))
+    equal(client.who("10.96.0.1", 80), "web-a")
+    leaving = endpoint(lab.webs[0], ready=False, serving=True, terminating=True)
+    lab.apply("web.yaml", documents(lab, [leaving], 10800))
+    equal(client.who("10.96.0.1", 80), "web-a", "kept while nothing else is there")
+    lab.apply("web.yaml", documents(lab, [leaving, lab.webs[1]], 10800))
+    equal(client.spread("10.96.0.1", 80, 20), {"web-b": 20}, "once another is ready")
+
+
+def test_local_only_frontend(lab):
+    """A node port led elsewhere; the cluster IP of the same service may use this node's endpoints alone."""
+    client, near, far = lab.clients[6], lab.webs[2], lab.webs[3]
+    spec = {"sessionAffinity": "ClientIP", "internalTrafficPolicy": "Local", "type": "NodePort"}
+    ports = [{"port": 80, "nodePort": 30080, "protocol": "TCP"}]
+    made = service("near", "10.96.0.9", ports, **spec)
+    lab.apply("near.yaml", [node(), made, endpoint_slice("near", [endpoint(far, nodeName="node-2")], ports=[80])])
+    equal(client.who("10.77.0.1", 30080), far.name)
+    both = [endpoint(far, nodeName="node-2"), endpoint(near, nodeName="node-1")]
+    lab.apply("near.yaml", [node(), made, endpoint_slice("near", both, ports=[80])])
+    equal(client.who("10.77.0.1", 30080), far.name, "the node port's affinity")
+    equal(client.who("10.96.0.9", 80), near.name, "the cluster IP")
+
+
 main(topology)

@@ -106,6 +106,28 @@ def test_reset(lab):
     check(lab, "echo", action, 1, 5000, 5004)
 
 
+def test_both_ends_open_at_once(lab):
+    """A socket that reaches itself: each SYN meets the other, and one socket is both ends."""
+    lab.apply("self.yaml", [service("self", "10.96.0.4"), endpoint_slice("self", [lab.client], ["80:8084"])])
+
+    def sums():
+        return tuple(int(lab.metric(f"istio_tcp_{what}_total", destination_service_name="self"))
+                     for what in ("connections_opened", "connections_closed", "sent_bytes", "received_bytes"))
+
+    with lab.client.new_socket() as made:
+        made.bind((lab.client.ip, 8084))
+        made.connect(("10.96.0.4", 80))
+        made.sendall(b"u" * 1234)
+        got = 0
+        while got < 1234:
+            got += len(made.recv(2000))
+        wait_for(lambda: unacknowledged(made) == 0, "acknowledgements")
+    try:
+        wait_for(lambda: sums() == (1, 1, 1234, 1234), "", 5)
+    except Failure:
+        equal(sums(), (1, 1, 1234, 1234), "(opened, closed, sent, received)")
+
+
 def unacknowledged(made):
     """tcpi_unacked"""
     return struct.unpack_from("I", made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0]

@@ -62,6 +62,21 @@ def test_half_written(lab):
     no_problems(lab)
 
 
+def test_no_final_newline(lab):
+    """Taken once nobody has written to the file for a while, without a further event. Emptied: likewise."""
+    lab.write("web.yaml", text_of(web(lab.a)).rstrip("\n"))
+    answers(lab, "web-a")
+    no_problems(lab)
+    (lab.config / "web.yaml").write_text("")
+    time.sleep(0.6)  # longer than a burst of changes is waited for
+    equal(lab.client.who("10.96.0.1", 80), "web-a")
+    wait_for(lambda: lab.status()["config"]["resources"] == 2, "the emptied file to take its resources with it")
+    with fails(errno.ENETUNREACH):
+        lab.client.connect("10.96.0.1", 80)
+    lab.apply("web.yaml", web(lab.a))
+    answers(lab, "web-a")
+
+
 def test_symlink_swap(lab):
     """How a ConfigMap arrives: web.yaml -> ..data/web.yaml, and ..data is swapped by rename."""
     (lab.config / "web.yaml").unlink()

@@ -186,6 +186,34 @@ def test_both_ends_counted_the_same(lab):
     wait_for(lambda: opened(SOURCE) == opened(DESTINATION), lambda: f"source {opened(SOURCE)}, destination {opened(DESTINATION)}")
 
 
+def test_metrics_switched_off_and_on(lab):
+    """What was counted as opened is counted as ended, also if nobody wanted metrics at one of both moments."""
+    def opened_and_ended():
+        lab.http()  # who reads metrics has live connections report
+        return (sum(lab.aggregate("opened", reporter=SOURCE, outcome=o, protocol=socket.IPPROTO_TCP) for o in range(6)),
+                sum(lab.aggregate("ended", reporter=SOURCE, outcome=o, protocol=socket.IPPROTO_TCP) for o in (CLOSED, RESET)))
+
+    def switch(on):
+        lab.write("mesh.yaml", mesh_config(metrics={"enabled": on}))
+        wait_for(lambda: bool(lab.maps("weft_setting")[0]["value"]["flags"] & 2) == on, f"metrics to be {on}")
+
+    def close_all(held):
+        for made in held:
+            reset(made)
+        wait_for(lambda: lab.live() == 0, lambda: f"live connections to be 0, they are {lab.live()}")
+
+    before = opened_and_ended()
+    held = [lab.clients[0].connect("10.96.0.1", 80) for _ in range(10)]
+    wait_for(lambda: opened_and_ended() == (before[0] + 10, before[1]), lambda: f"{opened_and_ended()} after {before}")
+    switch(False)
+    close_all(held)
+    held = [lab.clients[0].connect("10.96.0.1", 80) for _ in range(10)]
+    switch(True)
+    close_all(held)
+    wanted = (before[0] + 20, before[1] + 20)
+    wait_for(lambda: opened_and_ended() == wanted, lambda: f"{opened_and_ended()}, wanted {wanted}", 5)
+
+
 def test_recount_at_start(lab):
     """Held connections are counted once after main came back, whatever happened to others meanwhile."""
     held = [lab.clients[0].connect("10.96.0.1", 80) for _ in range(100)]

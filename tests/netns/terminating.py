@@ -81,6 +81,35 @@ def test_connected_udp_is_cut_when_terminating(lab):
     equal(lab.client.ask("10.96.0.1", 53), "web-b")
 
 
+def test_cut_udp_socket_goes_elsewhere_when_it_connects_again(lab):
+    lab.apply("web.yaml", documents(endpoint(lab.a)))
+    with lab.client.connect("10.96.0.1", 53, kind=socket.SOCK_DGRAM) as made:
+        made.send(b"?")
+        contains(made.recv(100), b"web-a")
+        lab.apply("web.yaml", documents(leaving(lab.a), endpoint(lab.b)))
+        with fails(errno.ECONNABORTED):
+            made.recv(100)
+        made.connect(("10.96.0.1", 53))
+        made.send(b"?")
+        contains(made.recv(100), b"web-b")
+
+
+def test_a_disconnected_udp_socket_is_not_cut(lab):
+    """What it was connected to once is gone; the socket serves others by now."""
+    lab.apply("web.yaml", documents(endpoint(lab.a)))
+    with lab.client.connect("10.96.0.1", 53, kind=socket.SOCK_DGRAM) as made:
+        libc.connect(made.fileno(), b"\0" * 16, 16)  # AF_UNSPEC
+        made.bind((lab.client.ip, 5353))
+        # What is cut is cut with the same pass: the other socket says when.
+        with lab.client.connect("10.96.0.1", 53, kind=socket.SOCK_DGRAM) as other:
+            lab.apply("web.yaml", documents(endpoint(lab.b)))
+            with fails(errno.ECONNABORTED):
+                other.recv(100)
+        with lab.b.new_socket(kind=socket.SOCK_DGRAM) as peer:
+            peer.sendto(b"hello", (lab.client.ip, 5353))
+            equal(made.recv(100), b"hello")
+
+
 def test_policy_leave(lab):
     lab.apply("web.yaml", documents(endpoint(lab.a), goneEndpoint={"policy": "Leave"}))
     with hold(lab, "web-a") as held:

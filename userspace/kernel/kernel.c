@@ -229,7 +229,13 @@ static int open_skeleton(struct weft_kernel *kernel, const struct weft_kernel_op
 					    pinned_name(i));
 		r = reuse_map(options, i, map, outgrown, err);
 	}
-	return r;
+	if (r < 0)
+		return r;
+	/* Every endpoint there can be may be cut at once. */
+	r = bpf_map__set_max_entries(kernel->skel->maps.weft_doomed, bpf_map__max_entries(kernel->skel->maps.weft_endpoint));
+	if (r < 0)
+		return weft_err_set(err, r, "cannot size weft_doomed: %m");
+	return 0;
 }
 
 static const char *missing_capability(void)
@@ -356,7 +362,7 @@ int weft_kernel_store_setting(struct weft_kernel *kernel, const struct weft_sett
 }
 
 /* All but the magic, which says that the rest is there too. */
-static int begin_setting(struct weft_kernel *kernel)
+static int begin_setting(struct weft_kernel *kernel, uint32_t watchers)
 {
 	struct weft_setting setting;
 	struct timespec now;
@@ -364,7 +370,7 @@ static int begin_setting(struct weft_kernel *kernel)
 
 	if (bpf_map_lookup_elem(kernel->maps[WEFT_MAP_SETTING], &zero, &setting) < 0)
 		return -errno;
-	setting.watchers = 0; /* whoever watched the last agent is gone */
+	setting.watchers = watchers;
 	if (setting.epoch == 0) {
 		clock_gettime(CLOCK_BOOTTIME, &now);
 		setting.version = WEFT_ABI_VERSION;
@@ -416,6 +422,47 @@ static bool is_hook(const struct bpf_program *program)
 	       type == BPF_PROG_TYPE_SOCK_OPS;
 }
 
+static bool chooses(const struct bpf_program *program)
+{
+	switch (bpf_program__expected_attach_type(program)) {
+	case BPF_CGROUP_INET4_CONNECT:
+	case BPF_CGROUP_INET6_CONNECT:
+	case BPF_CGROUP_UDP4_SENDMSG:
+	case BPF_CGROUP_UDP6_SENDMSG:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int link_hooks_that(struct weft_kernel *kernel, const struct weft_kernel_options *options, int cgroup,
+			   bool choose, struct weft_journal *journal, struct weft_err *err)
+{
+	struct bpf_program *program;
+
+	bpf_object__for_each_program(program, kernel->skel->obj)
+	{
+		char path[PATH_MAX];
+		struct weft_link_wish wish = {
+			.pin = path,
+			.prog = bpf_program__fd(program),
+			.attach_type = bpf_program__expected_attach_type(program),
+			.cgroup = cgroup,
+		};
+		int r;
+
+		if (!is_hook(program) || wish.prog < 0 || chooses(program) != choose)
+			continue;
+		r = pin_path(path, options, WEFT_PINS_LINK, bpf_program__name(program), err);
+		if (r == 0)
+			r = weft_link_ensure(journal, &wish, NULL, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Those that choose come last: what they set going finds its count, its way back and its end attended to. */
 static int link_hooks(struct weft_kernel *kernel, const struct weft_kernel_options *options, int cgroup,
 		      struct weft_journal *journal, struct weft_err *err)
 {
@@ -425,27 +472,13 @@ static int link_hooks(struct weft_kernel *kernel, const struct weft_kernel_optio
 		.cgroup = -1,
 		.map = bpf_map__fd(kernel->skel->maps.weft_sock),
 	};
-	struct bpf_program *program;
 	char path[PATH_MAX];
-	int r;
+	int r = link_hooks_that(kernel, options, cgroup, false, journal, err);
 
-	bpf_object__for_each_program(program, kernel->skel->obj)
-	{
-		struct weft_link_wish wish = {
-			.pin = path,
-			.prog = bpf_program__fd(program),
-			.attach_type = bpf_program__expected_attach_type(program),
-			.cgroup = cgroup,
-		};
-
-		if (!is_hook(program) || wish.prog < 0)
-			continue;
-		r = pin_path(path, options, WEFT_PINS_LINK, bpf_program__name(program), err);
-		if (r == 0)
-			r = weft_link_ensure(journal, &wish, NULL, err);
-		if (r < 0)
-			return r;
-	}
+	if (r == 0)
+		r = link_hooks_that(kernel, options, cgroup, true, journal, err);
+	if (r < 0)
+		return r;
 	r = pin_path(path, options, WEFT_PINS_LINK, "weft_conn", err);
 	conn.pin = path;
 	return r < 0 ? r : weft_link_ensure(journal, &conn, &kernel->conn, err);
@@ -514,7 +547,7 @@ static int fill_kernel(struct weft_kernel *kernel, const struct weft_kernel_opti
 		r = pin_maps(kernel, options, &outgrown, journal, err);
 	if (r < 0)
 		return r;
-	r = begin_setting(kernel);
+	r = begin_setting(kernel, options->watchers);
 	if (r == 0)
 		r = make_other_rows(kernel);
 	if (r < 0)

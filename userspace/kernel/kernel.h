@@ -45,6 +45,7 @@ struct weft_kernel_options {
 	const char *pins; /* directory on bpffs; made if missing */
 	uint64_t features; /* what weft_feature_probe() gave */
 	struct weft_role_capacity capacity; /* 0 = default. Adopted: CONFIG maps and weft_live grow to it, others keep theirs */
+	uint32_t watchers; /* as weft_kernel_set_watchers() has it; 0 at a start, for whoever watched the last agent is gone */
 };
 
 struct weft_kernel;

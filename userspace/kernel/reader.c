@@ -86,7 +86,7 @@ static int find_other_version(const char *pins, struct weft_err *err)
 	char own[16];
 
 	if (!dir)
-		return weft_err_set(err, errno, "nothing of weft at %s: %m", pins);
+		return weft_err_set(err, errno, "nothing of weft at %s (%m): start weftd, or name its pin folder", pins);
 	snprintf(own, sizeof(own), "v%d", WEFT_ABI_VERSION);
 	while ((entry = readdir(dir)))
 		if (entry->d_name[0] == 'v' && entry->d_name[1] >= '0' && entry->d_name[1] <= '9' &&
@@ -181,7 +181,7 @@ int weft_reader_all(struct weft_reader *reader, enum weft_map map, struct weft_b
 int weft_reader_conns(struct weft_reader *reader, struct weft_buf *conns, size_t *ret_count, struct weft_err *err)
 {
 	weft_close_on_exit int link = -1;
-	size_t before = conns->size, bytes;
+	size_t before = conns->size;
 	char path[PATH_MAX];
 	int r = weft_pins_path(path, reader->pins, WEFT_PINS_LINK, "weft_conn");
 
@@ -190,15 +190,10 @@ int weft_reader_conns(struct weft_reader *reader, struct weft_buf *conns, size_t
 	link = bpf_obj_get(path);
 	if (link < 0)
 		return weft_err_set(err, errno, "cannot open %s: %m", path);
-	r = weft_iter_run(link, conns);
-	bytes = conns->size - before;
-	if (r == 0 && bytes % sizeof(struct weft_conn))
-		r = -EPROTO;
-	if (r < 0) {
-		conns->size = before;
+	r = weft_iter_conns(link, conns);
+	if (r < 0)
 		return weft_err_set(err, r, "cannot read the connections from %s: %m", path);
-	}
-	*ret_count = bytes / sizeof(struct weft_conn);
+	*ret_count = (conns->size - before) / sizeof(struct weft_conn);
 	return 0;
 }
 
@@ -233,6 +228,7 @@ int weft_reader_map_info(struct weft_reader *reader, enum weft_map map, struct w
 		.id = info->id,
 		.max_entries = info->max_entries,
 		.entries = info->max_entries,
+		.array = info->type == BPF_MAP_TYPE_ARRAY || info->type == BPF_MAP_TYPE_PERCPU_ARRAY,
 		.key_size = info->key_size,
 		.value_size = info->value_size,
 	};
@@ -241,7 +237,7 @@ int weft_reader_map_info(struct weft_reader *reader, enum weft_map map, struct w
 
 	if (r < 0)
 		return r;
-	if (info->type != BPF_MAP_TYPE_ARRAY && info->type != BPF_MAP_TYPE_PERCPU_ARRAY) {
+	if (!result.array) {
 		r = weft_map_dump(reader->maps[map], info, &keys, &values, &count);
 		if (r < 0)
 			return r;

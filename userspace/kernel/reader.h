@@ -6,6 +6,7 @@
 #ifndef WEFT_KERNEL_READER_H
 #define WEFT_KERNEL_READER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/buf.h"
@@ -36,6 +37,7 @@ struct weft_map_info {
 	__u32 id; /* kernel's */
 	__u32 max_entries;
 	__u64 entries; /* in use; arrays: max_entries */
+	bool array; /* all entries always exist */
 	__u64 bytes; /* memlock from fdinfo */
 	__u32 key_size;
 	__u32 value_size;

@@ -12,14 +12,7 @@
 
 int weft_kernel_conns(struct weft_kernel *kernel, struct weft_buf *conns)
 {
-	size_t before = conns->size;
-	int r = weft_iter_run(kernel->conn, conns);
-
-	if (r == 0 && (conns->size - before) % sizeof(struct weft_conn))
-		r = -EPROTO;
-	if (r < 0)
-		conns->size = before;
-	return r;
+	return weft_iter_conns(kernel->conn, conns);
 }
 
 int weft_kernel_flush(struct weft_kernel *kernel)

@@ -74,6 +74,7 @@ enum weft_lane {
 #define WEFT_FRONTEND_F_REFUSE 0x02u /* on ADDRESS: a port that no service has is refused */
 #define WEFT_FRONTEND_F_NODE 0x04u /* on ADDRESS: a node's address; ports are tried as NODE_PORT */
 #define WEFT_FRONTEND_F_THIS_NODE 0x08u /* on ADDRESS: this node's; on NODE_PORT: only through this node's addresses */
+#define WEFT_FRONTEND_F_LOCAL 0x20u /* slots are chosen among this node's endpoints only: an affinity may not lead elsewhere */
 #define WEFT_FRONTEND_F_WEIGHTED 0x10u /* slots carry unequal weights: the alias column counts */
 
 struct weft_frontend {

@@ -19,7 +19,7 @@
 #define WEFT_ROLE_VERSION 1
 
 enum weft_role_message_type {
-	/* control -> main; each is answered by RESULT with the same `serial` (READ, HELLO: by DATA, READY) */
+	/* control -> main; each is answered by RESULT with the same `serial` (READ: by DATA; HELLO, GROW: by READY) */
 	WEFT_ROLE_HELLO = 1, /* -> READY */
 	WEFT_ROLE_APPLY, /* memfd: a batch, see below */
 	WEFT_ROLE_READ, /* arg[0]: bit mask of enum weft_map -> DATA with memfd */
@@ -30,6 +30,7 @@ enum weft_role_message_type {
 	WEFT_ROLE_SETTING, /* arg[0] = WEFT_SETTING_F_ to have */
 	WEFT_ROLE_FLUSH, /* live connections report to weft_aggregate now */
 	WEFT_ROLE_LOG_LEVEL, /* arg[0] = enum weft_log_level */
+	WEFT_ROLE_GROW, /* memfd: struct weft_role_capacity, 0 = as it is -> READY; its error says that all maps are as before */
 	/* main -> control */
 	WEFT_ROLE_READY = 64, /* arg[0] = mask of enum weft_feature that are there, arg[1] = of those forced away, arg[2] = 1: state was adopted; memfd: struct weft_role_capacity */
 	WEFT_ROLE_RESULT, /* error = 0 or -errno, arg[0] by request, arg[1] = index of the failed run */
