@@ -27,7 +27,7 @@ static int check_round_trip(const struct weft_resource *resource, const struct w
 	struct weft_conf_file again = { 0 };
 	struct weft_problems problems = { 0 };
 	weft_buf_done_on_exit struct weft_buf second = WEFT_BUF_INIT, said = WEFT_BUF_INIT;
-	int r = weft_conf_parse("canonical", text->data, text->size, &again, &problems);
+	int r = weft_conf_parse("canonical", text->data, text->size, false, &again, &problems);
 
 	if (r == 0 && again.resource_count == 1 && !problems.errors && !again.torn)
 		r = weft_conf_print(again.resource[0], &second);
@@ -82,7 +82,7 @@ int main(int argc, char **argv)
 	if (argc < 3 || read_file(argv[1], &in) < 0)
 		return 1;
 	name = strrchr(argv[1], '/');
-	r = weft_conf_parse(name ? name + 1 : argv[1], in.data ? in.data : "", in.size, &conf, &problems);
+	r = weft_conf_parse(name ? name + 1 : argv[1], in.data ? in.data : "", in.size, false, &conf, &problems);
 	r = r < 0 ? r : describe(&conf, &problems, &have);
 	weft_conf_file_done(&conf);
 	weft_problems_done(&problems);

@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A Service fits the first chunk; the largest keeps waste small beside the 10^5 endpoints that a node may know. */
-#define CHUNK_FIRST 1024u
+/* A Service fits the first chunk. Later ones grow with the whole, so that what is never used stays a small part of it. */
+#define CHUNK_FIRST 512u
 #define CHUNK_LARGEST (256u << 10)
 
 struct chunk {
@@ -18,16 +18,13 @@ struct chunk {
 struct weft_arena {
 	struct chunk *chunk; /* the one in use first */
 	size_t used; /* of it */
-	size_t next_size;
+	size_t total; /* of all chunks */
+	size_t least; /* of a chunk: what was needed before it was cleared */
 };
 
 struct weft_arena *weft_arena_new(void)
 {
-	struct weft_arena *arena = calloc(1, sizeof(*arena));
-
-	if (arena)
-		arena->next_size = CHUNK_FIRST;
-	return arena;
+	return calloc(1, sizeof(struct weft_arena));
 }
 
 static void free_chunks(struct chunk *chunk)
@@ -50,15 +47,21 @@ struct weft_arena *weft_arena_free(struct weft_arena *arena)
 
 void weft_arena_clear(struct weft_arena *arena)
 {
-	if (!arena->chunk)
-		return;
-	free_chunks(arena->chunk->next);
-	arena->chunk->next = NULL;
 	arena->used = 0;
-	if (arena->chunk->size > CHUNK_LARGEST) {
-		free(arena->chunk);
-		arena->chunk = NULL;
-	}
+	if (!arena->chunk || (!arena->chunk->next && arena->chunk->size <= CHUNK_LARGEST))
+		return;
+	/* The next user is like the last one: one chunk for all of it. */
+	arena->least = arena->total < CHUNK_LARGEST ? arena->total : CHUNK_LARGEST;
+	free_chunks(arena->chunk);
+	arena->chunk = NULL;
+	arena->total = 0;
+}
+
+static size_t next_size(const struct weft_arena *arena)
+{
+	size_t size = arena->total / 4, least = arena->least > CHUNK_FIRST ? arena->least : CHUNK_FIRST;
+
+	return size < least ? least : size > CHUNK_LARGEST ? CHUNK_LARGEST : size;
 }
 
 static void *take(struct weft_arena *arena, size_t size, size_t alignment)
@@ -67,7 +70,7 @@ static void *take(struct weft_arena *arena, size_t size, size_t alignment)
 	struct chunk *chunk;
 
 	if (!arena->chunk || at > arena->chunk->size || size > arena->chunk->size - at) {
-		size_t want = arena->next_size < size ? size : arena->next_size;
+		size_t want = next_size(arena) < size ? size : next_size(arena);
 
 		if (want > SIZE_MAX - sizeof(*chunk))
 			return NULL;
@@ -76,7 +79,7 @@ static void *take(struct weft_arena *arena, size_t size, size_t alignment)
 			return NULL;
 		*chunk = (struct chunk){ .next = arena->chunk, .size = want };
 		arena->chunk = chunk;
-		arena->next_size = arena->next_size < CHUNK_LARGEST ? arena->next_size * 2 : CHUNK_LARGEST;
+		arena->total += want;
 		at = 0;
 	}
 	arena->used = at + size;

@@ -76,10 +76,12 @@ struct weft_conf_file {
 void weft_conf_file_done(struct weft_conf_file *conf);
 
 /*
- * `file` names it in messages. Fills the empty `conf` and adds to `problems`.
+ * `file` names it in messages. Nobody has written to a `settled` text for a while: it may end anywhere its YAML is whole,
+ * and be empty. Another may be half written: it is torn if it is empty, and its last document is refused if it does not
+ * say itself where it ends (by a newline, `...` or a closing bracket). Fills the empty `conf` and adds to `problems`.
  * 0 even when all documents were refused; -ENOMEM.
  */
-int weft_conf_parse(const char *file, const char *text, size_t size, struct weft_conf_file *conf,
+int weft_conf_parse(const char *file, const char *text, size_t size, bool settled, struct weft_conf_file *conf,
 		    struct weft_problems *problems);
 
 /* Canonical YAML of what weft understood, defaults included; parses back to an equal resource. 0 or -ENOMEM. */

@@ -4,20 +4,10 @@
 
 #include <string.h>
 
-struct port_level {
-	struct weft_port_lb lb;
-	bool chooses;
-};
-
 struct document {
 	struct weft_meta meta;
 	struct weft_destination_rule rule;
-	const struct port_level *port_level;
-	size_t port_level_count;
 };
-
-static void decode_port_balancer(struct weft_decode *decode, const struct weft_yaml *node, const struct weft_at *at,
-				 void *target);
 
 #define NOT_YET "connectionPool", "outlierDetection", "tls"
 #define BALANCER_NOT_YET "consistentHash", "localityLbSetting", "zoneAwareLbSetting", "warmupDurationSecs", "warmup"
@@ -25,40 +15,30 @@ static void decode_port_balancer(struct weft_decode *decode, const struct weft_y
 static const struct weft_field balancer_fields[] = { { "simple", &weft_type_simple_lb, 0, false } };
 static const struct weft_table balancer_table = { WEFT_FIELDS(balancer_fields), .notice = WEFT_WORDS(BALANCER_NOT_YET) };
 static const struct weft_type balancer = { .id = WEFT_TYPE_OBJECT, .table = &balancer_table };
-static const struct weft_type port_balancer = { .id = WEFT_TYPE_CUSTOM, .decode = decode_port_balancer };
-
-static void decode_port_balancer(struct weft_decode *decode, const struct weft_yaml *node, const struct weft_at *at,
-				 void *target)
-{
-	struct port_level *level = target;
-
-	level->chooses = true;
-	weft_decode_value(decode, &balancer, node, at, &level->lb.simple);
-}
 
 static const struct weft_field number_fields[] = {
-	WEFT_FIELD_REQUIRED("number", weft_type_port, struct port_level, lb.port),
+	WEFT_FIELD_REQUIRED("number", weft_type_port, struct weft_port_lb, port),
 };
 static const struct weft_table number_table = { WEFT_FIELDS(number_fields) };
 static const struct weft_type number = { .id = WEFT_TYPE_OBJECT, .table = &number_table };
-static const struct port_level level_initial = { 0 };
+static const struct weft_port_lb level_initial = { 0 };
 static const struct weft_field level_fields[] = {
 	{ "port", &number, 0, true },
-	{ "loadBalancer", &port_balancer, 0, false },
+	WEFT_FIELD("loadBalancer", balancer, struct weft_port_lb, simple),
 };
 static const struct weft_table level_table = {
 	WEFT_FIELDS(level_fields),
 	.notice = WEFT_WORDS(NOT_YET),
 	.initial = &level_initial,
-	.size = sizeof(struct port_level),
+	.size = sizeof(struct weft_port_lb),
 };
-static const struct weft_type level = { .id = WEFT_TYPE_OBJECT, .size = sizeof(struct port_level), .table = &level_table };
+static const struct weft_type level = { .id = WEFT_TYPE_OBJECT, .size = sizeof(struct weft_port_lb), .table = &level_table };
 /* Istio takes 4096 too; each is compared with each. */
 static const struct weft_type levels = { .id = WEFT_TYPE_LIST, .element = &level, .max = 4096 };
 
 static const struct weft_field policy_fields[] = {
 	WEFT_FIELD("loadBalancer", balancer, struct document, rule.simple),
-	WEFT_FIELD_LIST("portLevelSettings", levels, struct document, port_level, port_level_count),
+	WEFT_FIELD_LIST("portLevelSettings", levels, struct document, rule.port_level, rule.port_level_count),
 };
 static const struct weft_table policy_table = {
 	WEFT_FIELDS(policy_fields), .notice = WEFT_WORDS(NOT_YET, "tunnel", "proxyProtocol", "retryBudget")
@@ -86,31 +66,22 @@ static const struct weft_table table = {
 static bool finish(struct weft_decode *decode, void *document_, struct weft_resource *resource)
 {
 	struct document *document = document_;
-	struct weft_port_lb *kept = weft_decode_alloc(decode, document->port_level_count * sizeof(*kept));
+	const struct weft_port_lb *given = document->rule.port_level;
 	const char *host = document->rule.host;
 	const char *name = strncmp(host, "*.", 2) == 0 ? host + 2 : host;
 	const char *expected = *host && strcmp(host, "*") != 0 ? weft_check_subdomain(name) : NULL;
-	size_t count = 0;
 
-	if (!kept)
-		return false;
 	if (expected)
 		weft_decode_error(decode, "spec.host", "`%.80s` is not accepted, expected %s", host, expected);
-	for (size_t i = 0; i < document->port_level_count; i++) {
-		const struct port_level *one = &document->port_level[i];
-
+	for (size_t i = 0; i < document->rule.port_level_count; i++)
 		for (size_t j = 0; j < i; j++)
-			if (one->lb.port && one->lb.port == document->port_level[j].lb.port) {
+			if (given[i].port && given[i].port == given[j].port) {
 				weft_decode_error(decode,
 						  weft_path("spec.trafficPolicy.portLevelSettings[%zu].port.number", i).text,
-						  "port %u is also that of portLevelSettings[%zu]; keep one of them", one->lb.port, j);
+						  "port %u is also that of portLevelSettings[%zu]; keep one of them",
+						  given[i].port, j);
 				break;
 			}
-		if (one->chooses)
-			kept[count++] = one->lb;
-	}
-	document->rule.port_level = kept;
-	document->rule.port_level_count = count;
 	resource->destination_rule = document->rule;
 	return true;
 }

@@ -105,7 +105,7 @@ static const struct weft_table endpoint_table = {
 static const struct weft_type endpoint = {
 	.id = WEFT_TYPE_OBJECT, .size = sizeof(struct endpoint), .table = &endpoint_table
 };
-static const struct weft_type endpoints = { .id = WEFT_TYPE_LIST, .element = &endpoint, .max = 1000 };
+static const struct weft_type endpoints = { .id = WEFT_TYPE_LIST, .element = &endpoint, .max = 1000, .passing = true };
 
 static const struct weft_slice_port port_initial = { .name = "", .protocol = IPPROTO_TCP };
 static const struct weft_field port_fields[] = {
@@ -185,6 +185,21 @@ static bool take_address(struct weft_decode *decode, enum address_type type, con
 	return true;
 }
 
+/* What the endpoint before says too is kept once. */
+static const char *keep(struct weft_decode *decode, const char *text, const char *before)
+{
+	return before && strcmp(text, before) == 0 ? before : weft_decode_copy(decode, text);
+}
+
+static struct weft_strings keep_all(struct weft_decode *decode, const struct weft_strings *from)
+{
+	const char **item = from->count ? weft_decode_alloc(decode, from->count * sizeof(*item)) : NULL;
+
+	for (size_t i = 0; item && i < from->count; i++)
+		item[i] = weft_decode_copy(decode, from->item[i]);
+	return (struct weft_strings){ item, item ? from->count : 0 };
+}
+
 static bool finish(struct weft_decode *decode, void *document_, struct weft_resource *resource)
 {
 	const struct document *document = document_;
@@ -208,14 +223,14 @@ static bool finish(struct weft_decode *decode, void *document_, struct weft_reso
 		if (!take_address(decode, document->address_type, from, i, &to->addr))
 			continue;
 		to->ready = from->ready != CONDITION_FALSE;
-		to->serving = from->serving == CONDITION_ABSENT ? to->ready : from->serving == CONDITION_TRUE;
+		to->serving = from->serving != CONDITION_FALSE;
 		to->terminating = from->terminating == CONDITION_TRUE;
-		to->zone = from->zone;
-		to->node_name = from->node_name;
-		to->hint_zones = from->hint_zones;
-		to->hint_nodes = from->hint_nodes;
-		to->target_namespace = pod ? from->target_namespace : "";
-		to->target_name = pod ? from->target_name : "";
+		to->zone = keep(decode, from->zone, i ? to[-1].zone : "");
+		to->node_name = keep(decode, from->node_name, i ? to[-1].node_name : "");
+		to->hint_zones = keep_all(decode, &from->hint_zones);
+		to->hint_nodes = keep_all(decode, &from->hint_nodes);
+		to->target_namespace = keep(decode, pod ? from->target_namespace : "", i ? to[-1].target_namespace : "");
+		to->target_name = weft_decode_copy(decode, pod ? from->target_name : "");
 		to->weight = weight;
 	}
 	for (size_t i = 0; i < document->port_count; i++) {

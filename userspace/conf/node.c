@@ -77,25 +77,26 @@ static enum weft_scalar number(const char *text)
 	return *at ? WEFT_SCALAR_STRING : WEFT_SCALAR_FLOAT;
 }
 
-enum weft_scalar weft_yaml_scalar(const struct weft_yaml *node)
+bool weft_yaml_is_null(const struct weft_yaml *node)
 {
 	static const char *const nulls[] = { "", "~", "null", "Null", "NULL", NULL };
+
+	return node->type == WEFT_YAML_SCALAR && !node->quoted && node->count <= 4 && any_of(node->text, nulls);
+}
+
+enum weft_scalar weft_yaml_scalar(const struct weft_yaml *node)
+{
 	static const char *const bools[] = { "true", "True", "TRUE", "false", "False", "FALSE", "y", "Y",
 					     "yes", "Yes", "YES", "n", "N", "no", "No", "NO",
 					     "on", "On", "ON", "off", "Off", "OFF", NULL };
 
 	if (node->quoted)
 		return WEFT_SCALAR_STRING;
-	if (any_of(node->text, nulls))
+	if (weft_yaml_is_null(node))
 		return WEFT_SCALAR_NULL;
 	if (node->count <= 5 && any_of(node->text, bools))
 		return WEFT_SCALAR_BOOL;
 	return strchr("0123456789+-.", node->text[0]) ? number(node->text) : WEFT_SCALAR_STRING;
-}
-
-bool weft_yaml_is_null(const struct weft_yaml *node)
-{
-	return node->type == WEFT_YAML_SCALAR && weft_yaml_scalar(node) == WEFT_SCALAR_NULL;
 }
 
 const struct weft_yaml *weft_yaml_get(const struct weft_yaml *node, const char *key)

@@ -14,6 +14,7 @@ struct parse {
 	struct weft_conf_file *conf;
 	struct weft_problems *problems;
 	struct weft_buf canonical; /* of the last resource: kept for its memory */
+	struct weft_arena *scratch; /* of the resource that is read, until finish() */
 };
 
 /* What a document says about itself, "" where it does not. */
@@ -110,9 +111,10 @@ static int decode_resource(struct parse *parse, const struct weft_kind_ops *ops,
 	bool keep;
 	int r;
 
-	if (!resource || !document)
+	if (!resource || !document || !parse->scratch)
 		return -ENOMEM;
 	decode->arena = arena;
+	decode->scratch = parse->scratch;
 	decode->annotations = ops->annotations;
 	decode->first_problem = parse->problems->count;
 	decode->root = root;
@@ -131,6 +133,7 @@ static int decode_resource(struct parse *parse, const struct weft_kind_ops *ops,
 	if (ops->namespaced && !*resource->meta.namespace)
 		resource->meta.namespace = "default";
 	keep = ops->finish(decode, document, resource);
+	weft_arena_clear(parse->scratch);
 	if (!keep || decode->errors || decode->status < 0)
 		return decode->status;
 	resource->file = weft_decode_copy(decode, parse->file);
@@ -298,11 +301,11 @@ static int refuse_file(struct parse *parse, unsigned int line, const char *text)
  * document of such a text that does not say itself where it ends (`}`, `...`)
  * may be the half of something, and is refused.
  */
-static int read_documents(struct parse *parse, const char *text, size_t size)
+static int read_documents(struct parse *parse, const char *text, size_t size, bool settled)
 {
 	weft_cleanup(weft_yaml_reader_freep) struct weft_yaml_reader *reader =
 		weft_yaml_reader_new(parse->file, text, size);
-	bool cut = size && text[size - 1] != '\n', closed = false;
+	bool cut = !settled && size && text[size - 1] != '\n', closed = false;
 	unsigned int line = 0;
 	size_t count = 0, last_resource = 0;
 	int r;
@@ -345,7 +348,7 @@ static int read_documents(struct parse *parse, const char *text, size_t size)
 			return r;
 	}
 	return refuse_file(parse, line,
-			   "the text ends in the middle of a line, so that its last document may be only half of it; end the last line with a newline");
+			   "the text ends in the middle of a line, so that its last document may be only half of it; end the last line with a newline, or leave the file alone for a moment");
 }
 
 void weft_conf_file_done(struct weft_conf_file *conf)
@@ -361,15 +364,18 @@ void weft_conf_file_done(struct weft_conf_file *conf)
 	*conf = (struct weft_conf_file){ 0 };
 }
 
-int weft_conf_parse(const char *file, const char *text, size_t size, struct weft_conf_file *conf,
+int weft_conf_parse(const char *file, const char *text, size_t size, bool settled, struct weft_conf_file *conf,
 		    struct weft_problems *problems)
 {
-	struct parse parse = { .file = file, .conf = conf, .problems = problems };
+	weft_cleanup(weft_arena_freep) struct weft_arena *scratch = weft_arena_new();
+	struct parse parse = { .file = file, .conf = conf, .problems = problems, .scratch = scratch };
 	int r;
 
 	if (size > WEFT_CONF_MAX_FILE)
 		return refuse_file(&parse, 0, "the file is larger than 16 MiB; split it");
-	r = read_documents(&parse, text, size);
+	/* Editors empty a file before they write it. */
+	conf->torn = size == 0 && !settled;
+	r = read_documents(&parse, text, size, settled);
 	weft_buf_done(&parse.canonical);
 	return r;
 }

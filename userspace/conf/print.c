@@ -33,15 +33,23 @@ static void add_margin(struct weft_print *print)
 	print->dash = false;
 }
 
+static bool is_letter(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
 /* Words that stay strings without quotes; all others are quoted, needed or not. */
 static bool is_plain(const char *text)
 {
 	static const char *const reserved[] = { "true", "false", "null", "yes", "no", "on", "off", "y", "n" };
-	size_t size = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./");
+	size_t size = 0;
 
-	if (!size || text[size] || strchr("0123456789-_./", text[0]))
+	if (!is_letter(text[0]))
 		return false;
-	for (size_t i = 0; i < WEFT_ARRAY_SIZE(reserved); i++)
+	for (; text[size]; size++)
+		if (!is_letter(text[size]) && (text[size] < '-' || text[size] > '9') && text[size] != '_')
+			return false;
+	for (size_t i = 0; size <= strlen("false") && i < WEFT_ARRAY_SIZE(reserved); i++)
 		if (strcasecmp(text, reserved[i]) == 0)
 			return false;
 	return true;

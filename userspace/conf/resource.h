@@ -136,7 +136,7 @@ struct weft_slice_port {
 struct weft_slice_endpoint {
 	struct weft_addr addr; /* addresses[0], the only one that Kubernetes uses */
 	bool ready; /* defaults: true */
-	bool serving; /* default: ready */
+	bool serving; /* default: true, also of one that is not ready */
 	bool terminating; /* default: false */
 	const char *zone;
 	const char *node_name;
@@ -252,7 +252,7 @@ struct weft_port_lb {
 struct weft_destination_rule {
 	const char *host; /* as written: short, namespaced or FQDN; a leading "*." is a wildcard */
 	enum weft_simple_lb simple;
-	const struct weft_port_lb *port_level; /* portLevelSettings with a loadBalancer */
+	const struct weft_port_lb *port_level; /* portLevelSettings; one without a loadBalancer is UNSPECIFIED, it inherits nothing */
 	size_t port_level_count;
 };
 

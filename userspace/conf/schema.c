@@ -379,19 +379,19 @@ static void decode_word(struct weft_decode *decode, const struct weft_type *type
 	weft_buf_done_on_exit struct weft_buf list = WEFT_BUF_INIT;
 	const char *text, *near = NULL;
 
+	for (const struct weft_word *word = type->words; word->word && node->type == WEFT_YAML_SCALAR; word++)
+		if (strcmp(node->text, word->word) == 0 && weft_yaml_scalar(node) == WEFT_SCALAR_STRING) {
+			store(target, type->size, (uint64_t)word->value);
+			return;
+		}
 	for (const struct weft_word *word = type->words; word->word; word++)
 		if (weft_buf_printf(&list, "%s%s", list.size ? word[1].word ? ", " : " or " : "", word->word) < 0)
 			decode->status = -ENOMEM;
 	text = string_of(decode, node, at, list.data ? list.data : "a word");
 	if (!text)
 		return;
-	for (const struct weft_word *word = type->words; word->word; word++) {
-		if (strcmp(text, word->word) == 0) {
-			store(target, type->size, (uint64_t)word->value);
-			return;
-		}
+	for (const struct weft_word *word = type->words; word->word; word++)
 		near = weft_nearest(text, word->word, near);
-	}
 	if (near)
 		fail(decode, node, at, "unknown word `%.*s`, did you mean `%s`?", SHOWN, text, near);
 	else
@@ -520,6 +520,7 @@ static void decode_list(struct weft_decode *decode, const struct weft_type *type
 		const void *item;
 		size_t count;
 	} list;
+	struct weft_arena *kept = decode->arena;
 	struct weft_at here = { .up = at };
 	char *items;
 
@@ -533,14 +534,17 @@ static void decode_list(struct weft_decode *decode, const struct weft_type *type
 	}
 	if (!node->count)
 		return;
+	if (type->passing)
+		decode->arena = decode->scratch;
 	items = weft_decode_alloc(decode, node->count * type->element->size);
-	if (!items)
-		return;
-	for (const struct weft_yaml *child = node->first; child; child = child->next, here.index++) {
+	for (const struct weft_yaml *child = items ? node->first : NULL; child; child = child->next, here.index++) {
 		if (weft_yaml_is_null(child))
 			fail(decode, child, &here, "an item of the list is empty; take it out or fill it in");
 		weft_decode_value(decode, type->element, child, &here, items + here.index * type->element->size);
 	}
+	decode->arena = kept;
+	if (!items)
+		return;
 	list.item = items;
 	list.count = node->count;
 	memcpy(target, &list, sizeof(list));

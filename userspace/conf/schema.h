@@ -26,6 +26,7 @@ struct weft_at {
 
 struct weft_decode {
 	struct weft_arena *arena; /* the resource's: what is kept is copied into it */
+	struct weft_arena *scratch; /* for what only finish() reads */
 	struct weft_problems *problems;
 	const char *file;
 	const char *resource; /* "Service shop/web", for messages */
@@ -65,6 +66,7 @@ struct weft_type {
 	const struct weft_word *words;
 	const struct weft_table *table;
 	const struct weft_type *element;
+	bool passing; /* a LIST, with all that hangs on it, is gone after finish() */
 	const char *(*check)(const char *text); /* STRING, PAIRS' values: NULL, or what was expected */
 	void (*decode)(struct weft_decode *decode, const struct weft_yaml *node, const struct weft_at *at, void *target);
 };

@@ -137,7 +137,8 @@ static int adopt_endpoints(struct weft_model *model, const struct section *secti
 		if (endpoint.state == WEFT_ENDPOINT_FREE)
 			continue;
 		if (endpoint.state >= WEFT_ENDPOINT_STATE_MAX_ || WEFT_ENDPOINT_INDEX(endpoint.id) != index || !index ||
-		    index >= model->capacity.max_entries[WEFT_MAP_ENDPOINT])
+		    index >= model->capacity.max_entries[WEFT_MAP_ENDPOINT] || endpoint.id == WEFT_ID_OTHER ||
+		    endpoint.service == WEFT_ID_OTHER)
 			return -EBADMSG;
 		r = learn_id(model, "S", endpoint.service);
 		if (r == 0)

@@ -50,6 +50,8 @@ struct draft {
 	size_t old_ranges; /* that this commit leaves behind */
 	size_t new_orphans;
 	size_t services_changed;
+	struct weft_role_capacity need; /* of maps that are too small */
+	bool full; /* one is */
 };
 
 static const struct run empty_run[RUN_MAX] = {
@@ -121,12 +123,17 @@ static uint32_t power_of_two(uint64_t need)
 	return (uint32_t)size;
 }
 
-static int too_small(struct weft_err *err, const char *map, const char *what, uint32_t have, uint64_t need)
+/* The rest is drafted all the same, to learn what else is too small; `err` tells of the first. */
+static void too_small(struct draft *draft, enum weft_map map, const char *name, const char *what, uint32_t have,
+		      uint64_t need, struct weft_err *err)
 {
-	return weft_err_set(err, ENOSPC,
-			    "the map %s holds %u %s and the configuration needs %llu: set its size to %u; what was in "
-			    "force before stays",
-			    map, have, what, (unsigned long long)need, power_of_two(need));
+	if (!draft->full)
+		weft_err_set(err, ENOSPC,
+			     "the map %s holds %u %s and the configuration needs %llu: set its size to %u; what was in "
+			     "force before stays",
+			     name, have, what, (unsigned long long)need, power_of_two(need));
+	draft->full = true;
+	draft->need.max_entries[map] = need > UINT32_MAX ? UINT32_MAX : (uint32_t)need;
 }
 
 /* ---- slot ranges ---- */
@@ -320,9 +327,10 @@ static int draft_services(struct weft_model *model, struct draft *draft, struct 
 			return -ENOMEM;
 	}
 	if (missing)
-		return too_small(err, "weft_slot", "slots", model->capacity.max_entries[WEFT_MAP_SLOT],
-				 (missing + model->ranges.used > model->ranges.capacity ? 0 : model->ranges.capacity) +
-					 missing + model->ranges.used);
+		too_small(draft, WEFT_MAP_SLOT, "weft_slot", "slots", model->capacity.max_entries[WEFT_MAP_SLOT],
+			  (missing + model->ranges.used > model->ranges.capacity ? 0 : model->ranges.capacity) +
+				  missing + model->ranges.used,
+			  err);
 	return 0;
 }
 
@@ -400,8 +408,8 @@ static int draft_rows(struct weft_model *model, struct draft *draft, struct weft
 		uint64_t need = (uint64_t)model->row_count[kind[of].map] + more[kind[of].map];
 
 		if (more[kind[of].map] && need > model->capacity.max_entries[kind[of].map])
-			return too_small(err, kind[of].name, kind[of].what, model->capacity.max_entries[kind[of].map],
-					 need);
+			too_small(draft, (enum weft_map)kind[of].map, kind[of].name, kind[of].what,
+				  model->capacity.max_entries[kind[of].map], need, err);
 	}
 	return 0;
 }
@@ -552,8 +560,8 @@ static int draft_optout(struct weft_model *model, const struct weft_optout *opto
 				return -ENOMEM;
 	peak = (to->wanted.size + to->removed.size) / size;
 	if (update->count && peak > model->capacity.max_entries[optout->map])
-		return too_small(err, cidr ? "weft_optout_cidr" : "weft_optout_port", "entries",
-				 model->capacity.max_entries[optout->map], peak);
+		too_small(draft, (enum weft_map)optout->map, cidr ? "weft_optout_cidr" : "weft_optout_port", "entries",
+			  model->capacity.max_entries[optout->map], peak, err);
 	return 0;
 }
 
@@ -937,7 +945,7 @@ int weft_model_commit(struct weft_model *model, uint64_t now_ns, const uint64_t 
 	memcpy(draft.run, empty_run, sizeof(draft.run));
 	weft_rows_sweep(model);
 	model->last_service_count = 0;
-	r = weft_model_refresh(model, now_ns, err);
+	r = weft_model_refresh(model, now_ns, &plan->need, err);
 	if (r < 0)
 		return r;
 	r = report(model, problems);
@@ -951,6 +959,8 @@ int weft_model_commit(struct weft_model *model, uint64_t now_ns, const uint64_t 
 		r = draft_rows(model, &draft, err);
 	for (size_t i = 0; r == 0 && i < WEFT_ARRAY_SIZE(model->optout); i++)
 		r = draft_optout(model, &model->optout[i], &draft, &optout.of[i], err);
+	if (r == 0 && draft.full)
+		r = -ENOSPC;
 	if (r == 0)
 		r = draft_endpoints(model, &draft, plan);
 	if (r == 0)
@@ -960,6 +970,7 @@ int weft_model_commit(struct weft_model *model, uint64_t now_ns, const uint64_t 
 	if (r < 0) {
 		undo_services(model);
 		weft_plan_done(plan);
+		plan->need = draft.need;
 		return r == -ENOSPC ? r : weft_err_set(err, -r, "the configuration cannot be compared with the maps: %m");
 	}
 	confirm(model, &draft, &optout);
@@ -986,6 +997,9 @@ void weft_model_distrust(struct weft_model *model)
 
 		place->unknown = true;
 		place->cut = false;
+		/* Old slots may still say it: the grace begins with the commit that succeeds. */
+		if (place->gone_ns == model->last_commit_ns)
+			place->gone_ns = 0;
 		/* To cut sockets again that are already cut is harmless. */
 		place->in_use |= place->have.protocol == IPPROTO_UDP;
 		if (!place->touched && weft_list_add(&model->touched_place, model->last_place.item[i]) == 0)

@@ -46,14 +46,41 @@ static void candidates_done(struct candidates *candidates)
 
 struct weft_compiled *weft_compiled_free(struct weft_compiled *compiled)
 {
-	if (compiled) {
-		free(compiled->port);
-		free(compiled->endpoint);
-		free(compiled->claim);
+	if (compiled)
 		weft_problems_done(&compiled->problems);
-		free(compiled);
-	}
+	free(compiled);
 	return NULL;
+}
+
+void weft_compiled_done(struct weft_compiled *compiled)
+{
+	free(compiled->port);
+	free(compiled->endpoint);
+	free(compiled->claim);
+	weft_problems_done(&compiled->problems);
+	*compiled = (struct weft_compiled){ 0 };
+}
+
+static void *copy(void *to, const void *from, size_t size)
+{
+	return size ? memcpy(to, from, size) : to;
+}
+
+/* An exact copy; the problems move there. */
+static struct weft_compiled *compiled_keep(struct weft_compiled *from)
+{
+	size_t claims = from->claim_count * sizeof(*from->claim), ports = from->port_count * sizeof(*from->port);
+	size_t endpoints = from->endpoint_count * sizeof(*from->endpoint);
+	struct weft_compiled *kept = malloc(sizeof(*kept) + claims + ports + endpoints);
+
+	if (!kept)
+		return NULL;
+	*kept = *from;
+	kept->claim = copy(kept + 1, from->claim, claims);
+	kept->port = copy((char *)kept->claim + claims, from->port, ports);
+	kept->endpoint = copy((char *)kept->port + ports, from->endpoint, endpoints);
+	from->problems = (struct weft_problems){ 0 };
+	return kept;
 }
 
 /* What is being made of one unit. */
@@ -148,20 +175,19 @@ static bool same_zone(const char *zone, const char *other)
 struct wanted_port {
 	const char *name;
 	uint8_t protocol;
-	uint16_t port;
 	uint16_t target;
 	const char *target_name;
 };
 
+/* 0: the entry does not have the port that the service names. */
 static uint16_t entry_port(const struct weft_workload_entry *from, const struct wanted_port *port)
 {
+	const char *name = *port->target_name ? port->target_name : port->name;
+
 	for (size_t i = 0; i < from->port_count; i++)
-		if (strcmp(from->port[i].name, port->name) == 0)
+		if (strcmp(from->port[i].name, name) == 0)
 			return from->port[i].port;
-	for (size_t i = 0; *port->target_name && i < from->port_count; i++)
-		if (strcmp(from->port[i].name, port->target_name) == 0)
-			return from->port[i].port;
-	return port->target ? port->target : port->port;
+	return port->target;
 }
 
 static int from_workload_entry(const struct weft_workload_entry *from, const struct weft_meta *meta,
@@ -209,14 +235,15 @@ static int from_pod(const struct weft_model *model, const struct weft_resource *
 	return 0;
 }
 
-static int from_workloads(const struct weft_model *model, const char *namespace, const struct weft_pairs *selector,
-			  const struct wanted_port *port, bool publish, struct candidates *to)
+static int from_workloads(const struct weft_model *model, const char *namespace, enum weft_kind kind,
+			  const struct weft_pairs *selector, const struct wanted_port *port, bool publish,
+			  struct candidates *to)
 {
-	const struct weft_group *group = weft_group_find(model->namespaces, namespace, "");
+	const struct weft_group *group = weft_group_find(model->namespaces, namespace, weft_kind_name(kind));
+	bool pod = kind == WEFT_KIND_POD;
 
 	for (const struct weft_entry *entry = group ? group->first : NULL; entry; entry = entry->group_next) {
 		const struct weft_resource *from = entry->resource;
-		bool pod = from->kind == WEFT_KIND_POD;
 		int r;
 
 		if (!weft_pairs_match(pod ? &from->meta.labels : &from->workload_entry.labels, selector))
@@ -663,8 +690,7 @@ static int service_port(struct compilation *c, const struct entrances *entrances
 {
 	const struct weft_service *service = &c->unit->resource->service;
 	const struct weft_group *slices = weft_group_find(c->model->slices, c->unit->namespace, c->unit->name);
-	struct wanted_port wanted = { from->name, from->protocol, from->port, from->target_port,
-				      from->target_port_name };
+	struct wanted_port wanted = { from->name, from->protocol, from->target_port, from->target_port_name };
 	static const struct weft_addr any[] = { WEFT_ADDR_ANY_V4, WEFT_ADDR_ANY_V6 };
 	struct weft_service_name name = { .namespace = c->unit->namespace,
 					  .name = c->unit->name,
@@ -683,11 +709,15 @@ static int service_port(struct compilation *c, const struct entrances *entrances
 	port = add_port(c, &name);
 	if (!port)
 		return -ENOMEM;
+	/* Slices speak for pods; WorkloadEntries are in none, they join them. */
 	if (slices && slices->first)
 		r = from_slices(slices, from, service->publish_not_ready_addresses, &candidates);
 	else if (service->selector.count)
-		r = from_workloads(c->model, c->unit->namespace, &service->selector, &wanted,
+		r = from_workloads(c->model, c->unit->namespace, WEFT_KIND_POD, &service->selector, &wanted,
 				   service->publish_not_ready_addresses, &candidates);
+	if (r == 0 && service->selector.count)
+		r = from_workloads(c->model, c->unit->namespace, WEFT_KIND_WORKLOAD_ENTRY, &service->selector, &wanted,
+				   false, &candidates);
 	if (r < 0)
 		return r;
 	merge(c->model, &candidates);
@@ -704,9 +734,12 @@ static int service_port(struct compilation *c, const struct entrances *entrances
 		else
 			needed |= 1u << set;
 		value.type = entrance->type;
+		value.flags &= ~WEFT_FRONTEND_F_LOCAL;
+		value.flags |= entrance->local ? WEFT_FRONTEND_F_LOCAL : 0;
 		if (claim_frontend(c, &entrance->addr, from->port, from->protocol, set, &value) < 0)
 			return -ENOMEM;
 	}
+	value.flags &= ~WEFT_FRONTEND_F_LOCAL;
 	value.type = WEFT_FRONTEND_NODE_PORT;
 	if (service->external_traffic_policy == WEFT_TRAFFIC_POLICY_LOCAL)
 		value.flags |= WEFT_FRONTEND_F_THIS_NODE;
@@ -793,7 +826,7 @@ static int service_entry_port(struct compilation *c, const struct entrances *ent
 			      const struct weft_service_entry_port *from)
 {
 	const struct weft_service_entry *entry = &c->unit->resource->service_entry;
-	struct wanted_port wanted = { from->name, from->protocol, from->port, from->target_port, "" };
+	struct wanted_port wanted = { from->name, from->protocol, from->target_port, "" };
 	const char *host = entry->hosts.item[0];
 	struct weft_service_name name = { .namespace = c->unit->namespace,
 					  .name = host,
@@ -817,8 +850,11 @@ static int service_entry_port(struct compilation *c, const struct entrances *ent
 		for (size_t i = 0; r == 0 && i < entry->endpoint_count; i++)
 			r = from_workload_entry(&entry->endpoint[i], &c->unit->resource->meta, &wanted, &candidates);
 		if (r == 0 && entry->has_workload_selector)
-			r = from_workloads(c->model, c->unit->namespace, &entry->workload_selector, &wanted, false,
-					   &candidates);
+			r = from_workloads(c->model, c->unit->namespace, WEFT_KIND_POD, &entry->workload_selector, &wanted,
+					   false, &candidates);
+		if (r == 0 && entry->has_workload_selector)
+			r = from_workloads(c->model, c->unit->namespace, WEFT_KIND_WORKLOAD_ENTRY,
+					   &entry->workload_selector, &wanted, false, &candidates);
 		if (r < 0)
 			return r;
 	}
@@ -886,17 +922,20 @@ static int compile_service_entry(struct compilation *c)
 
 int weft_compile(struct weft_model *model, struct weft_entry *unit)
 {
-	weft_cleanup(weft_compiled_freep) struct weft_compiled *compiled = calloc(1, sizeof(*compiled));
-	struct compilation c = { .model = model, .unit = unit, .to = compiled };
+	struct weft_compiled *making = &model->making, *kept;
+	struct compilation c = { .model = model, .unit = unit, .to = making };
 	int r;
 
-	if (!compiled)
-		return -ENOMEM;
+	making->port_count = making->endpoint_count = making->claim_count = 0;
+	weft_problems_done(&making->problems);
 	r = unit->kind == WEFT_KIND_SERVICE ? compile_service(&c) : compile_service_entry(&c);
 	if (r < 0)
 		return r;
+	kept = compiled_keep(making);
+	if (!kept)
+		return -ENOMEM;
 	weft_compiled_free(unit->next);
-	unit->next = weft_take_ptr(compiled);
+	unit->next = kept;
 	return 0;
 }
 

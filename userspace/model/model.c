@@ -81,6 +81,7 @@ struct weft_model *weft_model_free(struct weft_model *model)
 	groups_free(model->slices);
 	groups_free(model->namespaces);
 	groups_free(model->hosts);
+	weft_compiled_done(&model->making);
 	free(model->touched_row);
 	free(model->last_row);
 	free(model->touched_service);
@@ -103,6 +104,27 @@ struct weft_model *weft_model_free(struct weft_model *model)
 	free(model->node);
 	free(model);
 	return NULL;
+}
+
+int weft_model_grow(struct weft_model *model, const struct weft_role_capacity *capacity)
+{
+	int r = weft_ranges_grow(&model->ranges, capacity->max_entries[WEFT_MAP_SLOT]);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < WEFT_MAP_MAX_; i++)
+		if (capacity->max_entries[i] > model->capacity.max_entries[i])
+			model->capacity.max_entries[i] = capacity->max_entries[i];
+	return 0;
+}
+
+size_t weft_model_endpoints(const struct weft_model *model)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < model->place_count; i++)
+		count += model->place[i].have.state == WEFT_ENDPOINT_READY || model->place[i].have.state == WEFT_ENDPOINT_SERVING;
+	return count;
 }
 
 const struct weft_names *weft_model_names(const struct weft_model *model)
@@ -253,29 +275,13 @@ void weft_model_mark(struct weft_model *model, struct weft_entry *entry)
 	*list = entry;
 }
 
-static void set_selects(struct weft_model *model, struct weft_entry *unit, bool selects)
+static size_t selection(enum weft_kind workload)
 {
-	if (unit->selects == selects)
-		return;
-	unit->selects = selects;
-	if (selects) {
-		unit->select_previous = NULL;
-		unit->select_next = model->selecting;
-		if (model->selecting)
-			model->selecting->select_previous = unit;
-		model->selecting = unit;
-		return;
-	}
-	if (unit->select_previous)
-		unit->select_previous->select_next = unit->select_next;
-	else
-		model->selecting = unit->select_next;
-	if (unit->select_next)
-		unit->select_next->select_previous = unit->select_previous;
+	return workload == WEFT_KIND_WORKLOAD_ENTRY;
 }
 
-/* Whether the unit's endpoints come from pods and WorkloadEntries. */
-static bool wants_workloads(const struct weft_model *model, const struct weft_entry *unit)
+/* Whether endpoints of the unit come from workloads of that kind. */
+static bool wants_workloads(const struct weft_model *model, const struct weft_entry *unit, enum weft_kind workload)
 {
 	const struct weft_group *slices;
 
@@ -284,7 +290,39 @@ static bool wants_workloads(const struct weft_model *model, const struct weft_en
 	if (unit->kind == WEFT_KIND_SERVICE_ENTRY)
 		return unit->resource->service_entry.has_workload_selector;
 	slices = weft_group_find(model->slices, unit->namespace, unit->name);
-	return unit->resource->service.selector.count && !(slices && slices->first);
+	return unit->resource->service.selector.count &&
+	       (workload == WEFT_KIND_WORKLOAD_ENTRY || !(slices && slices->first));
+}
+
+static void set_selects_of(struct weft_model *model, struct weft_entry *unit, enum weft_kind workload)
+{
+	size_t which = selection(workload);
+	struct weft_selects *own = &unit->selects[which];
+	struct weft_entry **first = &model->selecting[which];
+	bool in = wants_workloads(model, unit, workload);
+
+	if (own->in == in)
+		return;
+	if (in) {
+		*own = (struct weft_selects){ .in = true, .next = *first };
+		if (*first)
+			(*first)->selects[which].previous = unit;
+		*first = unit;
+		return;
+	}
+	if (own->previous)
+		own->previous->selects[which].next = own->next;
+	else
+		*first = own->next;
+	if (own->next)
+		own->next->selects[which].previous = own->previous;
+	*own = (struct weft_selects){ 0 };
+}
+
+static void set_selects(struct weft_model *model, struct weft_entry *unit)
+{
+	set_selects_of(model, unit, WEFT_KIND_POD);
+	set_selects_of(model, unit, WEFT_KIND_WORKLOAD_ENTRY);
 }
 
 /* ---- what a change touches ---- */
@@ -295,7 +333,9 @@ static void mark_selecting(struct weft_model *model, const struct weft_entry *wo
 	const struct weft_pairs *labels = workload->kind == WEFT_KIND_POD ? &resource->meta.labels :
 									      &resource->workload_entry.labels;
 
-	for (struct weft_entry *unit = model->selecting; unit; unit = unit->select_next) {
+	size_t which = selection(workload->kind);
+
+	for (struct weft_entry *unit = model->selecting[which]; unit; unit = unit->selects[which].next) {
 		const struct weft_pairs *selector = unit->kind == WEFT_KIND_SERVICE ?
 							    &unit->resource->service.selector :
 							    &unit->resource->service_entry.workload_selector;
@@ -313,7 +353,7 @@ static void mark_service_of(struct weft_model *model, const struct weft_resource
 
 	if (!unit)
 		return;
-	set_selects(model, unit, wants_workloads(model, unit));
+	set_selects(model, unit);
 	weft_model_mark(model, unit);
 }
 
@@ -380,7 +420,7 @@ static void replace(struct weft_model *model, struct weft_entry *entry, struct w
 		break;
 	case WEFT_KIND_SERVICE:
 	case WEFT_KIND_SERVICE_ENTRY:
-		set_selects(model, entry, wants_workloads(model, entry));
+		set_selects(model, entry);
 		mark_hosts(model, entry);
 		weft_model_mark(model, entry);
 		break;
@@ -437,7 +477,7 @@ int weft_model_put(struct weft_model *model, struct weft_resource *resource)
 	if (resource->kind == WEFT_KIND_ENDPOINT_SLICE)
 		group = group_get(&model->slices, resource->meta.namespace, resource->endpoint_slice.service);
 	else if (is_workload(resource->kind))
-		group = group_get(&model->namespaces, resource->meta.namespace, "");
+		group = group_get(&model->namespaces, resource->meta.namespace, weft_kind_name(resource->kind));
 	else if (resource->kind == WEFT_KIND_SERVICE_ENTRY && resource->service_entry.hosts.count)
 		group = group_get(&model->hosts, "", resource->service_entry.hosts.item[0]);
 	else

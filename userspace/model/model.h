@@ -66,6 +66,7 @@ struct weft_plan {
 	size_t services_changed;
 	size_t endpoints_changed;
 	uint64_t next_ns; /* call commit again then: something waits for its grace; 0 = nothing does */
+	struct weft_role_capacity need; /* after -ENOSPC: what the maps that are too small must hold at least, the others 0; the next power of two leaves room to move */
 };
 void weft_plan_done(struct weft_plan *plan);
 
@@ -74,7 +75,8 @@ void weft_plan_done(struct weft_plan *plan);
  * Problems that only the whole shows (two services on one address, a port that
  * a local process cannot have, an external address that may not be) are added to `problems`.
  * -ENOSPC: a map is too small: `err` names it and the size to set, the plan is
- * empty, the mirror and what is in force stay. -ENOMEM likewise.
+ * empty but for `need`, the mirror and what is in force stay. -ENOMEM likewise. `need` may not be all: what does not
+ * fit in one map can hide that another is too small.
  * On success the mirror is what the kernel will hold once main has applied the
  * batch; if main fails, call weft_model_distrust() before the next commit.
  */
@@ -82,6 +84,12 @@ int weft_model_commit(struct weft_model *model, uint64_t now_ns, const uint64_t 
 		      struct weft_plan *plan, struct weft_problems *problems, struct weft_err *err);
 /* The last commit's batch was not (wholly) applied: forget the mirror of what it touched, so that the next commit writes it again. */
 void weft_model_distrust(struct weft_model *model);
+
+/* Main's maps are larger now and hold what they held; sizes that did not grow are left alone. -ENOMEM: as it was. */
+int weft_model_grow(struct weft_model *model, const struct weft_role_capacity *capacity);
+
+/* In the kernel and not on their way out, as the last commit has it. */
+size_t weft_model_endpoints(const struct weft_model *model);
 
 /* Mesh-wide settings in force (the default if there is no MeshConfig). */
 const struct weft_mesh_config *weft_model_mesh(const struct weft_model *model);

@@ -356,7 +356,7 @@ static const struct weft_node *node_resource(const struct weft_model *model)
 	return entry && entry->resource ? &entry->resource->node : NULL;
 }
 
-int weft_model_refresh(struct weft_model *model, uint64_t now_ns, struct weft_err *err)
+int weft_model_refresh(struct weft_model *model, uint64_t now_ns, struct weft_role_capacity *need, struct weft_err *err)
 {
 	uint32_t capacity = model->capacity.max_entries[WEFT_MAP_ENDPOINT];
 	struct weft_entry *entry, *other;
@@ -383,13 +383,14 @@ int weft_model_refresh(struct weft_model *model, uint64_t now_ns, struct weft_er
 		r = compile_marked(model);
 	}
 	if (r == 0 && model->endpoints_short) {
-		uint64_t need = (uint64_t)(capacity ? capacity : 1) + model->endpoints_short;
+		uint64_t entries = (uint64_t)(capacity ? capacity : 1) + model->endpoints_short;
 
 		give_back(model);
+		need->max_entries[WEFT_MAP_ENDPOINT] = (uint32_t)entries;
 		return weft_err_set(err, ENOSPC,
 				    "the map weft_endpoint holds %u endpoints and the configuration needs %llu: set its "
 				    "size to %u; what was in force before stays",
-				    capacity ? capacity - 1 : 0, (unsigned long long)need - 1, power_of_two(need));
+				    capacity ? capacity - 1 : 0, (unsigned long long)entries - 1, power_of_two(entries));
 	}
 	while (r == 0 && model->dirty_units) {
 		entry = model->dirty_units;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which DestinationRule speaks for a service port: the exact host before a
- * wildcard, a longer wildcard before a shorter one, the oldest of equals.
+ * Which DestinationRule speaks for a service port: one of the service's own
+ * namespace before any other, so that nobody decides over the head of its
+ * owner; then the exact host before a wildcard, a longer wildcard before a
+ * shorter one; of equals one with a traffic policy, then the oldest.
  */
 #include "model/state.h"
 
@@ -47,14 +49,65 @@ static bool older(const struct weft_resource *a, const struct weft_resource *b)
 	return by ? by < 0 : strcmp(a->meta.name, b->meta.name) < 0;
 }
 
-static int longest_then_oldest(const void *a, const void *b)
+static bool speaks_before(const struct weft_resource *a, const struct weft_resource *b)
+{
+	bool says = a->destination_rule.simple || a->destination_rule.port_level_count;
+	bool other_says = b->destination_rule.simple || b->destination_rule.port_level_count;
+
+	return says != other_says ? says : older(a, b);
+}
+
+static int longest_first(const void *a, const void *b)
 {
 	const struct weft_rule *left = *(const struct weft_rule *const *)a, *right = *(const struct weft_rule *const *)b;
 	size_t left_size = strlen(left->host), right_size = strlen(right->host);
 
 	if (left_size != right_size)
 		return left_size > right_size ? -1 : 1;
-	return older(left->resource, right->resource) ? -1 : 1;
+	return speaks_before(left->resource, right->resource) ? -1 : 1;
+}
+
+static int add_wildcard(struct weft_model *model, const struct weft_resource *resource)
+{
+	weft_cleanup(rule_freep) struct weft_rule *rule = calloc(1, sizeof(*rule));
+
+	if (!rule)
+		return -ENOMEM;
+	rule->resource = resource;
+	rule->host = strdup(resource->destination_rule.host);
+	if (!rule->host || weft_grow(&model->wildcard, &model->wildcard_room, model->wildcard_count + 1,
+				     sizeof(*model->wildcard)) < 0)
+		return -ENOMEM;
+	model->wildcard[model->wildcard_count++] = weft_take_ptr(rule);
+	return 0;
+}
+
+/* Under "host/namespace" for the services of its own namespace, under "host" for those of others; no host has a slash. */
+static int add_exact(struct weft_model *model, const struct weft_resource *resource, bool own)
+{
+	weft_cleanup(rule_freep) struct weft_rule *rule = calloc(1, sizeof(*rule));
+	struct weft_rule *same;
+
+	if (!rule)
+		return -ENOMEM;
+	rule->resource = resource;
+	if (asprintf(&rule->host, "%s%s%s", resource->destination_rule.host, own ? "/" : "",
+		     own ? resource->meta.namespace : "") < 0)
+		rule->host = NULL;
+	if (!rule->host)
+		return -ENOMEM;
+	HASH_FIND_STR(model->rule, rule->host, same);
+	if (same) {
+		if (speaks_before(resource, same->resource))
+			same->resource = resource;
+		return 0;
+	}
+	rule->hashed = true;
+	HASH_ADD_KEYPTR(hh, model->rule, rule->host, strlen(rule->host), rule);
+	if (!rule->hashed)
+		return -ENOMEM;
+	rule = NULL;
+	return 0;
 }
 
 int weft_rules_build(struct weft_model *model)
@@ -66,55 +119,26 @@ int weft_rules_build(struct weft_model *model)
 		return 0;
 	HASH_ITER(hh, model->entry, entry, other)
 	{
-		weft_cleanup(rule_freep) struct weft_rule *rule = NULL;
-		struct weft_rule *same;
 		const char *host;
+		int r;
 
 		if (entry->kind != WEFT_KIND_DESTINATION_RULE || !entry->resource)
 			continue;
 		host = entry->resource->destination_rule.host;
-		rule = calloc(1, sizeof(*rule));
-		if (!rule)
-			return -ENOMEM;
-		rule->resource = entry->resource;
-		/* A short name means a service of the rule's own namespace; no host has a slash. */
-		if (strchr(host, '.') || host[0] == '*')
-			rule->host = strdup(host);
-		else if (asprintf(&rule->host, "%s/%s", host, entry->namespace) < 0)
-			rule->host = NULL;
-		if (!rule->host)
-			return -ENOMEM;
 		if (host[0] == '*') {
-			if (weft_grow(&model->wildcard, &model->wildcard_room, model->wildcard_count + 1,
-				      sizeof(*model->wildcard)) < 0)
-				return -ENOMEM;
-			model->wildcard[model->wildcard_count++] = weft_take_ptr(rule);
-			continue;
+			r = add_wildcard(model, entry->resource);
+		} else {
+			r = add_exact(model, entry->resource, true);
+			/* A short name means a service of the rule's own namespace. */
+			if (r == 0 && strchr(host, '.'))
+				r = add_exact(model, entry->resource, false);
 		}
-		HASH_FIND_STR(model->rule, rule->host, same);
-		if (same) {
-			if (older(rule->resource, same->resource))
-				same->resource = rule->resource;
-			continue;
-		}
-		rule->hashed = true;
-		HASH_ADD_KEYPTR(hh, model->rule, rule->host, strlen(rule->host), rule);
-		if (!rule->hashed)
-			return -ENOMEM;
-		rule = NULL;
+		if (r < 0)
+			return r;
 	}
 	if (model->wildcard_count)
-		qsort(model->wildcard, model->wildcard_count, sizeof(*model->wildcard), longest_then_oldest);
+		qsort(model->wildcard, model->wildcard_count, sizeof(*model->wildcard), longest_first);
 	return 0;
-}
-
-static const struct weft_resource *exact(const struct weft_model *model, const char *host,
-					 const struct weft_resource *best)
-{
-	const struct weft_rule *rule;
-
-	HASH_FIND_STR(model->rule, host, rule);
-	return rule && (!best || older(rule->resource, best)) ? rule->resource : best;
 }
 
 static bool wildcard_matches(const char *wildcard, const char *host)
@@ -124,39 +148,64 @@ static bool wildcard_matches(const char *wildcard, const char *host)
 	return size > tail && strcmp(host + size - tail, wildcard + 1) == 0;
 }
 
-enum weft_simple_lb weft_rules_choose(const struct weft_model *model, const struct weft_entry *unit, uint16_t port)
+static const struct weft_resource *exact(const struct weft_model *model, const char *host, const char *own,
+					 const struct weft_resource *best)
 {
+	const struct weft_rule *rule;
+	char key[2 * HOST_MAX];
+
+	snprintf(key, sizeof(key), "%s%s%s", host, own ? "/" : "", own ? own : "");
+	HASH_FIND_STR(model->rule, key, rule);
+	return rule && (!best || speaks_before(rule->resource, best)) ? rule->resource : best;
+}
+
+/* The unit's rule among those of the namespace `own`, or of all if it is NULL. */
+static const struct weft_resource *find_rule(const struct weft_model *model, const struct weft_entry *unit,
+					     const char *own)
+{
+	const char *domain = model->mesh->mesh_config.cluster_domain;
 	const struct weft_resource *best = NULL;
-	const struct weft_mesh_config *mesh = &model->mesh->mesh_config;
-	enum weft_simple_lb simple = WEFT_SIMPLE_LB_UNSPECIFIED;
-	char fqdn[HOST_MAX], host[2 * HOST_MAX];
+	char fqdn[HOST_MAX], host[HOST_MAX];
 
 	if (unit->kind == WEFT_KIND_SERVICE) {
-		snprintf(fqdn, sizeof(fqdn), "%s.%s.svc.%s", unit->name, unit->namespace, mesh->cluster_domain);
-		best = exact(model, fqdn, best);
+		snprintf(fqdn, sizeof(fqdn), "%s.%s.svc.%s", unit->name, unit->namespace, domain);
 		snprintf(host, sizeof(host), "%s.%s.svc", unit->name, unit->namespace);
-		best = exact(model, host, best);
+		best = exact(model, host, own, best);
 		snprintf(host, sizeof(host), "%s.%s", unit->name, unit->namespace);
-		best = exact(model, host, best);
-		snprintf(host, sizeof(host), "%s/%s", unit->name, unit->namespace);
+		best = exact(model, host, own, best);
+		if (own)
+			best = exact(model, unit->name, own, best);
 	} else {
 		snprintf(fqdn, sizeof(fqdn), "%s", unit->resource->service_entry.hosts.item[0]);
-		best = exact(model, fqdn, best);
-		snprintf(host, sizeof(host), "%s/%s", fqdn, unit->namespace);
 	}
-	best = exact(model, host, best);
+	best = exact(model, fqdn, own, best);
 	for (size_t i = 0; !best && i < model->wildcard_count; i++)
-		if (wildcard_matches(model->wildcard[i]->host, fqdn))
+		if ((!own || strcmp(model->wildcard[i]->resource->meta.namespace, own) == 0) &&
+		    wildcard_matches(model->wildcard[i]->host, fqdn))
 			best = model->wildcard[i]->resource;
+	return best;
+}
+
+enum weft_simple_lb weft_rules_choose(const struct weft_model *model, const struct weft_entry *unit, uint16_t port)
+{
+	enum weft_simple_lb simple = WEFT_SIMPLE_LB_UNSPECIFIED;
+	const struct weft_resource *best = NULL;
+
+	if (model->rule || model->wildcard_count) {
+		best = find_rule(model, unit, unit->namespace);
+		if (!best)
+			best = find_rule(model, unit, NULL);
+	}
 	if (best) {
 		const struct weft_destination_rule *rule = &best->destination_rule;
 
 		simple = rule->simple;
+		/* A port of its own inherits nothing, not even what it leaves out. */
 		for (size_t i = 0; i < rule->port_level_count; i++)
-			if (rule->port_level[i].port == port && rule->port_level[i].simple)
+			if (rule->port_level[i].port == port)
 				simple = rule->port_level[i].simple;
 	}
-	return simple ? simple : mesh->load_balancer;
+	return simple ? simple : model->mesh->mesh_config.load_balancer;
 }
 
 void weft_rules_mark(struct weft_model *model, const struct weft_resource *rule)

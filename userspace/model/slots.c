@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /*
  * Vose's method in whole numbers: each slot is worth `total`, an endpoint
@@ -194,11 +195,11 @@ int weft_ranges_take(struct weft_ranges *ranges, uint32_t first, uint32_t count)
 	return 0;
 }
 
-void weft_ranges_put(struct weft_ranges *ranges, uint32_t first, uint32_t count)
+/* Marks a block free, joined with its free neighbours. */
+static void give(struct weft_ranges *ranges, uint32_t first, uint32_t order)
 {
-	uint32_t order = order_of(count), block = first >> order;
+	uint32_t block = first >> order;
 
-	ranges->used -= 1u << order;
 	while (order + 1 < ranges->orders && (uint64_t)((block | 1) + 1) << order <= ranges->capacity &&
 	       is_free(ranges, order, block ^ 1)) {
 		unmark(ranges, order, block ^ 1);
@@ -206,4 +207,44 @@ void weft_ranges_put(struct weft_ranges *ranges, uint32_t first, uint32_t count)
 		order++;
 	}
 	mark(ranges, order, block);
+}
+
+void weft_ranges_put(struct weft_ranges *ranges, uint32_t first, uint32_t count)
+{
+	ranges->used -= 1u << order_of(count);
+	give(ranges, first, order_of(count));
+}
+
+int weft_ranges_grow(struct weft_ranges *ranges, uint32_t capacity)
+{
+	struct weft_ranges made;
+	uint32_t at = ranges->capacity;
+	int r;
+
+	if (capacity <= at)
+		return 0;
+	r = weft_ranges_init(&made, capacity);
+	if (r < 0)
+		return r;
+	for (uint32_t order = 0; order < made.orders; order++) {
+		size_t words = order < ranges->orders ? ((uint64_t)at >> order) / 64 + 1 : 0;
+
+		memset(made.free[order], 0, (((uint64_t)capacity >> order) / 64 + 1) * sizeof(uint64_t));
+		if (words)
+			memcpy(made.free[order], ranges->free[order], words * sizeof(uint64_t));
+		made.count[order] = order < ranges->orders ? ranges->count[order] : 0;
+		made.hint[order] = 0;
+	}
+	made.used = ranges->used;
+	while (at < capacity) {
+		uint32_t order = at ? (uint32_t)__builtin_ctz(at) : 31;
+
+		while ((uint64_t)at + (1ull << order) > capacity)
+			order--;
+		give(&made, at, order);
+		at += 1u << order;
+	}
+	weft_ranges_done(ranges);
+	*ranges = made;
+	return 0;
 }

@@ -38,6 +38,8 @@ struct weft_ranges {
 /* 0 or -ENOMEM. */
 int weft_ranges_init(struct weft_ranges *ranges, uint32_t capacity);
 void weft_ranges_done(struct weft_ranges *ranges);
+/* What was taken stays taken; a smaller capacity changes nothing. -ENOMEM: all is as it was. */
+int weft_ranges_grow(struct weft_ranges *ranges, uint32_t capacity);
 
 /* Slots that a range for `count` takes. */
 uint32_t weft_ranges_round(uint32_t count);

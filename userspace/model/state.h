@@ -85,6 +85,7 @@ struct weft_compiled_port {
 	size_t count;
 };
 
+/* In force it is one block of memory: there are as many as services. */
 struct weft_compiled {
 	struct weft_compiled_port *port;
 	size_t port_count, port_room;
@@ -95,7 +96,8 @@ struct weft_compiled {
 	struct weft_problems problems;
 };
 struct weft_compiled *weft_compiled_free(struct weft_compiled *compiled);
-WEFT_CLEANUP_DEFINE(struct weft_compiled, weft_compiled_free);
+/* Of one whose arrays are its own. */
+void weft_compiled_done(struct weft_compiled *compiled);
 
 /* EndpointSlices of one service; entries of one namespace; ServiceEntries of one host. */
 struct weft_group {
@@ -103,6 +105,11 @@ struct weft_group {
 	struct weft_entry *first;
 	bool hashed;
 	UT_hash_handle hh;
+};
+
+struct weft_selects {
+	bool in;
+	struct weft_entry *previous, *next;
 };
 
 struct weft_entry {
@@ -119,8 +126,7 @@ struct weft_entry {
 	struct weft_group *group; /* a slice's service, a workload's namespace, a ServiceEntry's host */
 	struct weft_entry *group_previous, *group_next;
 
-	bool selects; /* in the list of units that may take their endpoints from pods */
-	struct weft_entry *select_previous, *select_next;
+	struct weft_selects selects[2]; /* in the lists of units that may take endpoints from pods, from WorkloadEntries */
 
 	uint32_t workload; /* Pod, WorkloadEntry: id, 0 before the first commit */
 	struct weft_claim *claim; /* Pod, WorkloadEntry, Node */
@@ -207,9 +213,9 @@ struct weft_model {
 	struct weft_entry *entry;
 	size_t kind_count[WEFT_KIND_MAX_];
 	struct weft_group *slices; /* by namespace/service */
-	struct weft_group *namespaces; /* workloads by namespace */
+	struct weft_group *namespaces; /* workloads by namespace and kind */
 	struct weft_group *hosts; /* ServiceEntries by host */
-	struct weft_entry *selecting; /* units */
+	struct weft_entry *selecting[2]; /* units: pods, WorkloadEntries */
 	struct weft_entry *dirty_units, *dirty_others;
 	bool all_units_dirty, all_workloads_dirty, rules_dirty, names_checked;
 
@@ -219,6 +225,7 @@ struct weft_model {
 
 	const struct weft_resource *mesh;
 	const struct weft_node *this_node;
+	struct weft_compiled making; /* the unit that is compiled: arrays kept for their memory */
 
 	struct weft_row *row;
 	uint32_t row_count[WEFT_MAP_MAX_ + 1]; /* in the kernel */
@@ -272,8 +279,8 @@ int weft_list_add(struct weft_list_u32 *list, uint32_t item);
 /* Frees rows that nobody wants and the kernel does not have. */
 void weft_rows_sweep(struct weft_model *model);
 
-/* Compiles what is marked and puts it in force. On error what is not in force stays marked. */
-int weft_model_refresh(struct weft_model *model, uint64_t now_ns, struct weft_err *err);
+/* Compiles what is marked and puts it in force. On error what is not in force stays marked. -ENOSPC: *need says what of. */
+int weft_model_refresh(struct weft_model *model, uint64_t now_ns, struct weft_role_capacity *need, struct weft_err *err);
 
 /* Resolves all hosts anew. */
 int weft_rules_build(struct weft_model *model);

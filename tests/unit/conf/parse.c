@@ -18,10 +18,15 @@ struct parsed {
 	struct weft_problems problems;
 };
 
-static void parse(struct parsed *parsed, const char *text, size_t size)
+static void parse_as(struct parsed *parsed, const char *text, size_t size, bool settled)
 {
 	*parsed = (struct parsed){ 0 };
-	assert_int_equal(weft_conf_parse("f.yaml", text, size, &parsed->conf, &parsed->problems), 0);
+	assert_int_equal(weft_conf_parse("f.yaml", text, size, settled, &parsed->conf, &parsed->problems), 0);
+}
+
+static void parse(struct parsed *parsed, const char *text, size_t size)
+{
+	parse_as(parsed, text, size, false);
 }
 
 static void done(struct parsed *parsed)
@@ -265,9 +270,38 @@ static void test_last_line(void **state)
 	done(&parsed);
 }
 
+static void test_settled(void **state)
+{
+	static const char web[] = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  ports:\n  - port: 80";
+	static const char torn[] = "apiVersion: v1\nkind: Service\nmetadata: {name: web";
+	struct parsed parsed;
+
+	(void)state;
+	parse_as(&parsed, web, strlen(web), true);
+	assert_int_equal(parsed.conf.resource_count, 1);
+	assert_int_equal(parsed.conf.resource[0]->service.port[0].port, 80);
+	assert_int_equal(parsed.problems.count, 0);
+	assert_false(parsed.conf.torn);
+	done(&parsed);
+	/* Time does not make half a document whole. */
+	parse_as(&parsed, torn, strlen(torn), true);
+	assert_int_equal(parsed.conf.resource_count, 0);
+	assert_int_equal(parsed.problems.errors, 1);
+	assert_true(parsed.conf.torn);
+	done(&parsed);
+	/* Whoever has just emptied a file is about to fill it. */
+	parse_as(&parsed, "", 0, false);
+	assert_true(parsed.conf.torn);
+	assert_int_equal(parsed.problems.count, 0);
+	done(&parsed);
+	parse_as(&parsed, "", 0, true);
+	assert_false(parsed.conf.torn);
+	done(&parsed);
+}
+
 static void test_empty(void **state)
 {
-	static const char *const texts[] = { "", "\n", "---\n", "# nothing\n", "---\n---\n...\n" };
+	static const char *const texts[] = { "\n", "---\n", "# nothing\n", "---\n---\n...\n" };
 
 	(void)state;
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(texts); i++) {
@@ -340,7 +374,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_file_size),  cmocka_unit_test(test_depth),	     cmocka_unit_test(test_string),
 		cmocka_unit_test(test_items),	   cmocka_unit_test(test_documents),   cmocka_unit_test(test_million_aliases),
-		cmocka_unit_test(test_alias_bomb), cmocka_unit_test(test_prefixes),    cmocka_unit_test(test_last_line),
+		cmocka_unit_test(test_alias_bomb), cmocka_unit_test(test_prefixes),    cmocka_unit_test(test_last_line), cmocka_unit_test(test_settled),
 		cmocka_unit_test(test_empty),	   cmocka_unit_test(test_fingerprint), cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_problem_cap), cmocka_unit_test(test_bottomless),
 	};

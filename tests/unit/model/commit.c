@@ -298,6 +298,125 @@ static void test_a_map_too_small_is_refused_as_a_whole(void **state)
 	check_too_small(WEFT_MAP_ENDPOINT, 3, "weft_endpoint", "size to 4");
 }
 
+static const struct {
+	uint32_t map;
+	const char *name, *small, *large;
+} rows[] = {
+	{ WEFT_MAP_ENDPOINT_AT, "weft_endpoint_at",
+	  SERVICE "---\n" SLICE("{addresses: [10.1.0.1], nodeName: here}, {addresses: [10.1.0.2], nodeName: there}"),
+	  SLICE("{addresses: [10.1.0.1], nodeName: here}, {addresses: [10.1.0.2], nodeName: here}") },
+	{ WEFT_MAP_WORKLOAD_AT, "weft_workload_at",
+	  "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {podIP: 10.1.0.1}\n",
+	  "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n"
+	  "status: {podIP: 10.1.0.1, podIPs: [{ip: 10.1.0.1}, {ip: \"fd01::1\"}]}\n" },
+	{ WEFT_MAP_OPTOUT_CIDR, "weft_optout_cidr",
+	  "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\nspec: {optOut: {cidrs: [10.0.0.0/8]}}\n",
+	  "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\n"
+	  "spec: {optOut: {cidrs: [10.0.0.0/8, \"fd00::/8\"]}}\n" },
+	{ WEFT_MAP_OPTOUT_PORT, "weft_optout_port",
+	  "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\nspec: {optOut: {ports: [{port: 1}]}}\n",
+	  "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\n"
+	  "spec: {optOut: {ports: [{port: 1}, {port: 1, protocol: UDP}]}}\n" },
+};
+
+static void test_rows_that_do_not_fit(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(rows); i++) {
+		struct weft_model_options options = { .node = "here" };
+		struct weft_problems problems = { 0 };
+		struct weft_err err = { 0 };
+		struct weft_model *small;
+
+		for (int map = 0; map < WEFT_MAP_MAX_; map++)
+			options.capacity.max_entries[map] = map == (int)rows[i].map ? 1 : TOY_MAX;
+		small = weft_model_new(&options, weft_names_new());
+		memset(toy, 0, sizeof(*toy));
+		load(small, rows[i].small);
+		commit(small, toy, 1 * SECOND, &plan, NULL);
+		assert_int_equal(toy->row_count[rows[i].map], 1);
+		load(small, rows[i].large);
+		weft_plan_done(&plan);
+		assert_int_equal(weft_model_commit(small, 2 * SECOND, toy->live, TOY_MAX, &plan, &problems, &err), -ENOSPC);
+		if (!strstr(err.text, rows[i].name) || !strstr(err.text, "set its size to 2"))
+			fail_msg("%s: %s", rows[i].name, err.text);
+		assert_int_equal(plan.batch.size, 0);
+		assert_int_equal(plan.need.max_entries[rows[i].map], 2);
+		weft_plan_done(&plan);
+		/* What was in force is what is still there, so that it is no change. */
+		load(small, rows[i].small);
+		commit(small, toy, 3 * SECOND, &plan, NULL);
+		assert_int_equal(plan.batch.size, 0);
+		assert_int_equal(toy->row_count[rows[i].map], 1);
+		weft_problems_done(&problems);
+		weft_model_free(small);
+	}
+}
+
+static uint32_t give_away(uint64_t fails_ns, uint64_t works_ns, uint64_t after_ns)
+{
+	uint32_t index;
+
+	load(model, SERVICE "---\n" SLICE(ONE ", " TWO));
+	commit(model, toy, 1 * SECOND, &plan, NULL);
+	index = WEFT_ENDPOINT_INDEX(id_of("10.1.0.2"));
+	load(model, SLICE(ONE));
+	weft_plan_done(&plan);
+	assert_int_equal(weft_model_commit(model, fails_ns, toy->live, TOY_MAX, &plan, &(struct weft_problems){ 0 }, NULL), 0);
+	weft_model_distrust(model);
+	commit(model, toy, works_ns, &plan, NULL);
+	assert_int_equal(toy->endpoint[index].state, WEFT_ENDPOINT_GONE);
+	commit(model, toy, after_ns, &plan, NULL);
+	return toy->endpoint[index].state;
+}
+
+/* Connections came in all the time until a batch really took it out of the slots: that is when its grace begins. */
+static void test_a_batch_that_failed_begins_no_grace(void **state)
+{
+	(void)state;
+	assert_int_equal(give_away(2 * SECOND, 9 * SECOND, 9 * SECOND + WEFT_MODEL_GRACE_NS - 1), WEFT_ENDPOINT_GONE);
+	commit(model, toy, 9 * SECOND + WEFT_MODEL_GRACE_NS, &plan, NULL);
+	assert_int_equal(id_of("10.1.0.2"), 0);
+}
+
+/* All that is too small is told at once, and larger maps are used without a word of what is in force being written again. */
+static void test_larger_maps_take_what_did_not_fit(void **state)
+{
+	struct weft_model_options options = { .node = "here" };
+	struct weft_problems problems = { 0 };
+	struct weft_err err = { 0 };
+	struct weft_model *small;
+	uint32_t before;
+
+	(void)state;
+	for (int i = 0; i < WEFT_MAP_MAX_; i++)
+		options.capacity.max_entries[i] = TOY_MAX;
+	options.capacity.max_entries[WEFT_MAP_FRONTEND] = 3;
+	options.capacity.max_entries[WEFT_MAP_SLOT] = 2;
+	small = weft_model_new(&options, weft_names_new());
+	load(small, SERVICE "---\n" SLICE(ONE));
+	commit(small, toy, 1 * SECOND, &plan, NULL);
+	before = toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->slot;
+	load(small, SLICE(ONE ", " TWO ", " THREE));
+	load(small, "apiVersion: v1\nkind: Service\nmetadata: {name: more, namespace: shop}\n"
+		    "spec: {clusterIP: 10.96.0.7, ports: [{port: 80}]}\n");
+	assert_int_equal(weft_model_commit(small, 2 * SECOND, toy->live, TOY_MAX, &plan, &problems, &err), -ENOSPC);
+	assert_int_equal(plan.need.max_entries[WEFT_MAP_FRONTEND], 4);
+	assert_in_range(plan.need.max_entries[WEFT_MAP_SLOT], 5, 16);
+	assert_int_equal(plan.need.max_entries[WEFT_MAP_ENDPOINT], 0);
+	plan.need.max_entries[WEFT_MAP_SLOT] = 16;
+	plan.need.max_entries[WEFT_MAP_ENDPOINT] = 1; /* nothing ever shrinks */
+	assert_int_equal(weft_model_grow(small, &plan.need), 0);
+	commit(small, toy, 2 * SECOND, &plan, NULL);
+	assert_int_equal(plan.need.max_entries[WEFT_MAP_SLOT], 0);
+	assert_int_not_equal(id_of("10.1.0.3"), 0);
+	assert_int_equal(toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->count, 3);
+	assert_int_not_equal(toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->slot, before);
+	assert_non_null(toy_frontend(toy, "10.96.0.7:80", IPPROTO_TCP));
+	weft_problems_done(&problems);
+	weft_model_free(small);
+}
+
 static void test_adopted_maps_are_left_alone(void **state)
 {
 	struct weft_names *names = weft_names_new();
@@ -343,6 +462,9 @@ int main(void)
 		TEST(test_a_udp_endpoint_is_cut_when_it_terminates),
 		TEST(test_an_old_range_rests_for_the_grace),
 		TEST(test_a_map_too_small_is_refused_as_a_whole),
+		TEST(test_rows_that_do_not_fit),
+		TEST(test_a_batch_that_failed_begins_no_grace),
+		TEST(test_larger_maps_take_what_did_not_fit),
 		TEST(test_adopted_maps_are_left_alone),
 	};
 

@@ -45,7 +45,7 @@ static inline void load(struct weft_model *model, const char *yaml)
 	struct weft_conf_file file = { 0 };
 	struct weft_problems problems = { 0 };
 
-	assert_int_equal(weft_conf_parse("test.yaml", yaml, strlen(yaml), &file, &problems), 0);
+	assert_int_equal(weft_conf_parse("test.yaml", yaml, strlen(yaml), true, &file, &problems), 0);
 	if (problems.errors)
 		fail_msg("%s: %s\n%s", problems.item[0].path, problems.item[0].text, yaml);
 	for (size_t i = 0; i < file.resource_count; i++) {
@@ -148,9 +148,9 @@ static inline void toy_write(struct toy *toy, uint32_t map, uint32_t op, const v
 	memcpy(&row->frontend, value, toy_value_size(map));
 }
 
-/* Applies the batch; `each`, if any, looks at the kernel after every single write. Returns the number of writes. */
-static inline size_t toy_apply(struct toy *toy, const struct weft_buf *batch, void (*each)(struct toy *, void *),
-			       void *context)
+/* Applies the first `limit` writes; `each`, if any, looks at the kernel after every single one. Returns their number. */
+static inline size_t toy_apply_some(struct toy *toy, const struct weft_buf *batch, size_t limit,
+				    void (*each)(struct toy *, void *), void *context)
 {
 	const char *at = batch->data, *end = batch->data + batch->size;
 	size_t writes = 0;
@@ -163,7 +163,7 @@ static inline size_t toy_apply(struct toy *toy, const struct weft_buf *batch, vo
 		assert_in_range(run.map, WEFT_MAP_FRONTEND, WEFT_MAP_OPTOUT_PORT);
 		keys = at + sizeof(run);
 		values = keys + ((run.count * toy_key_size(run.map) + 7) & ~7ull);
-		for (uint32_t i = 0; i < run.count; i++) {
+		for (uint32_t i = 0; i < run.count && writes < limit; i++) {
 			toy_write(toy, run.map, run.op, keys + i * toy_key_size(run.map),
 				  values + i * toy_value_size(run.map));
 			writes++;
@@ -176,6 +176,12 @@ static inline size_t toy_apply(struct toy *toy, const struct weft_buf *batch, vo
 	}
 	assert_ptr_equal(at, end);
 	return writes;
+}
+
+static inline size_t toy_apply(struct toy *toy, const struct weft_buf *batch, void (*each)(struct toy *, void *),
+			       void *context)
+{
+	return toy_apply_some(toy, batch, SIZE_MAX, each, context);
 }
 
 /* What READ gives. */

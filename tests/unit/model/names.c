@@ -175,6 +175,28 @@ static void test_an_index_comes_back_with_the_next_generation(void **state)
 	weft_buf_done(&text);
 }
 
+static void test_the_id_that_stands_for_others_is_nobody_s(void **state)
+{
+	const uint32_t last = WEFT_ENDPOINT_INDEX_MASK;
+	struct weft_buf journal = WEFT_BUF_INIT;
+	struct weft_names *names;
+	uint32_t id = 0;
+	char addr[WEFT_ADDR_TEXT];
+
+	(void)state;
+	weft_buf_printf(&journal, "weft-names 1\n-E\t%u\n", WEFT_ID_OTHER - (1u << WEFT_ENDPOINT_INDEX_BITS));
+	names = read_back(&journal);
+	/* The one that was freed last is given last. */
+	for (uint32_t i = 1; i <= last; i++) {
+		journal.size = 0;
+		snprintf(addr, sizeof(addr), "10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255);
+		assert_int_equal(endpoint(names, addr, last + 1, &journal, &id), 0);
+	}
+	assert_int_equal(id, last | 1u << WEFT_ENDPOINT_INDEX_BITS);
+	weft_names_free(names);
+	weft_buf_done(&journal);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -182,6 +204,7 @@ int main(void)
 		cmocka_unit_test(test_torn_tail_is_dropped_and_a_bad_line_is_named),
 		cmocka_unit_test(test_ids_are_stable_and_not_given_twice),
 		cmocka_unit_test(test_an_index_comes_back_with_the_next_generation),
+		cmocka_unit_test(test_the_id_that_stands_for_others_is_nobody_s),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,9 @@
  * Random edits, one model that follows them step by step, and after each step
  * a model made from nothing: both must show a connect the same. Between two
  * writes of a batch every address that has endpoints before and after must
- * resolve to all of the old ones or all of the new ones.
+ * resolve to all of the old ones or all of the new ones. Some batches stop
+ * half way: the next one must repair that. What a connect() could have seen
+ * is not given to others before its grace is over.
  */
 #include "lib.h"
 
@@ -235,6 +237,38 @@ static void apply_watched(struct toy *toy, const struct weft_buf *batch)
 	free(after);
 }
 
+/* When a connect() last could have met each slot and each endpoint. */
+struct seen {
+	uint64_t slot_ns[TOY_MAX], endpoint_ns[TOY_MAX];
+};
+
+static void see(const struct toy *toy, uint64_t now_ns, struct seen *seen)
+{
+	for (size_t i = 0; i < toy->row_count[WEFT_MAP_FRONTEND]; i++) {
+		const struct weft_frontend *frontend = &toy->row[WEFT_MAP_FRONTEND][i].frontend;
+
+		for (uint32_t slot = frontend->slot; slot < frontend->slot + frontend->count; slot++) {
+			seen->slot_ns[slot] = now_ns;
+			seen->endpoint_ns[WEFT_ENDPOINT_INDEX(toy->slot[slot].endpoint)] = now_ns;
+		}
+	}
+}
+
+static void check_grace(const struct toy *before, const struct toy *after, uint64_t now_ns, const struct seen *seen)
+{
+	for (size_t i = 0; i < TOY_MAX; i++) {
+		if (memcmp(&before->slot[i], &after->slot[i], sizeof(before->slot[i])) != 0 && seen->slot_ns[i] &&
+		    now_ns < seen->slot_ns[i] + WEFT_MODEL_GRACE_NS)
+			fail_msg("slot %zu is written before its grace is over", i);
+		if (before->endpoint[i].id == after->endpoint[i].id)
+			continue;
+		if (seen->endpoint_ns[i] && now_ns < seen->endpoint_ns[i] + WEFT_MODEL_GRACE_NS)
+			fail_msg("endpoint %zu is given away before its grace is over", i);
+		if (before->endpoint[i].id && before->live[i])
+			fail_msg("endpoint %zu is given away although it is held", i);
+	}
+}
+
 static void compare(struct weft_model *model, struct toy *toy, struct weft_problems *problems)
 {
 	struct weft_model *fresh = model_make();
@@ -297,7 +331,8 @@ static struct weft_model *restart(struct weft_model *model, const struct toy *to
 static void run(uint64_t from, int steps)
 {
 	struct weft_model *model = model_make();
-	struct toy *toy = calloc(1, sizeof(*toy));
+	struct toy *toy = calloc(1, sizeof(*toy)), *before = malloc(sizeof(*before));
+	struct seen *seen = calloc(1, sizeof(*seen));
 	uint64_t now_ns = SECOND;
 	bool settled = true;
 
@@ -310,27 +345,39 @@ static void run(uint64_t from, int steps)
 		for (uint32_t i = 0; i < 1 + draw(3); i++)
 			edit(model);
 		now_ns += draw(3) ? draw(900) * 1000000ull : 5 * SECOND;
-		for (int i = 0; i < 64; i++)
-			toy->live[draw(64)] = draw(3) == 0;
+		see(toy, now_ns, seen);
+		for (int i = 0; i < 64; i++) {
+			uint32_t index = draw(64);
+
+			/* Only what a frontend chooses gains connections. */
+			toy->live[index] = draw(3) == 0 && (toy->live[index] || seen->endpoint_ns[index] == now_ns);
+		}
 		if (weft_model_commit(model, now_ns, toy->live, TOY_MAX, &plan, &problems, &err) < 0)
 			fail_msg("%s", err.text);
-		settled = draw(20) != 0;
+		settled = draw(8) != 0;
+		memcpy(before, toy, sizeof(*before));
 		if (!settled) {
-			/* The batch got stuck after some of its runs: nothing of it, for main checks before it writes. */
+			toy_apply_some(toy, &plan.batch, draw(40), NULL, NULL);
 			weft_model_distrust(model);
 		} else {
 			apply_watched(toy, &plan.batch);
 			compare(model, toy, &problems);
 		}
+		check_grace(before, toy, now_ns, seen);
 		weft_plan_done(&plan);
 		weft_problems_done(&problems);
-		if (settled && draw(10) == 0)
+		if (settled && draw(10) == 0) {
+			/* A process takes longer to start than a connect() to end: no grace outlives control. */
+			now_ns += WEFT_MODEL_GRACE_NS;
 			model = restart(model, toy, now_ns);
+		}
 	}
 	for (size_t i = 0; i < DOCUMENTS; i++) {
 		free(document[i]);
 		document[i] = NULL;
 	}
+	free(seen);
+	free(before);
 	free(toy);
 	weft_model_free(model);
 }

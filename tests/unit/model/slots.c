@@ -134,12 +134,49 @@ static void test_a_range_is_taken_by_place(void **state)
 	weft_ranges_done(&ranges);
 }
 
+/* From any size to any other with some of it taken: disjoint as ever, and whole again when all is given back. */
+static void test_growing_keeps_what_is_taken(void **state)
+{
+	static const uint32_t sizes[] = { 1, 5, 16, 100, 1000 };
+
+	(void)state;
+	for (size_t small = 0; small < WEFT_ARRAY_SIZE(sizes); small++)
+		for (size_t large = small; large < WEFT_ARRAY_SIZE(sizes); large++) {
+			uint32_t taken[1000] = { 0 }, first, count = 0, whole = 1;
+			struct weft_ranges ranges;
+
+			assert_int_equal(weft_ranges_init(&ranges, sizes[small]), 0);
+			for (uint32_t i = 0; i < sizes[small]; i += 2)
+				if (weft_ranges_take(&ranges, i, 1) == 0)
+					taken[i] = ++count;
+			assert_int_equal(count, (sizes[small] + 1) / 2);
+			assert_int_equal(weft_ranges_grow(&ranges, sizes[large]), 0);
+			assert_int_equal(weft_ranges_grow(&ranges, 1), 0);
+			assert_int_equal(ranges.capacity, sizes[large]);
+			assert_int_equal(ranges.used, count);
+			while (weft_ranges_get(&ranges, 1, &first) == 0) {
+				assert_true(first < sizes[large]);
+				assert_int_equal(taken[first], 0);
+				taken[first] = ++count;
+			}
+			assert_int_equal(count, sizes[large]);
+			for (uint32_t i = 0; i < sizes[large]; i++)
+				weft_ranges_put(&ranges, i, 1);
+			while (whole * 2 <= sizes[large])
+				whole *= 2;
+			assert_int_equal(weft_ranges_get(&ranges, whole, &first), 0);
+			assert_int_equal(first, 0);
+			weft_ranges_done(&ranges);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_alias_gives_every_weight_its_share),
 		cmocka_unit_test(test_ranges_are_disjoint_and_come_back),
 		cmocka_unit_test(test_a_range_is_taken_by_place),
+		cmocka_unit_test(test_growing_keeps_what_is_taken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
