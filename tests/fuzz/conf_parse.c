@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct weft_conf_file conf = { 0 };
 	struct weft_problems problems = { 0 };
 
-	if (weft_conf_parse("fuzz", (const char *)data, size, &conf, &problems) < 0)
+	if (weft_conf_parse("fuzz", (const char *)data, size, false, &conf, &problems) < 0)
 		abort();
 	for (size_t i = 0; i < conf.resource_count; i++) {
 		weft_buf_done_on_exit struct weft_buf text = WEFT_BUF_INIT;
@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct weft_problems ignored = { 0 };
 
 		if (weft_conf_print(conf.resource[i], &text) < 0 ||
-		    weft_conf_parse("canonical", text.data, text.size, &again, &ignored) < 0)
+		    weft_conf_parse("canonical", text.data, text.size, false, &again, &ignored) < 0)
 			abort();
 		if (again.resource_count != 1 || again.torn ||
 		    again.resource[0]->fingerprint != conf.resource[i]->fingerprint)

@@ -61,11 +61,39 @@ static void a_file_is_replaced_whole_or_not_at_all(void **state)
 	assert_int_equal(rmdir(folder), 0);
 }
 
+static void what_cannot_be_written_leaves_no_trace(void **state)
+{
+	char folder[] = "/tmp/weft-unit-io-XXXXXX", name[300];
+	weft_close_on_exit int dir = -1, full = open("/dev/full", O_WRONLY | O_CLOEXEC), writer = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	weft_buf_done_on_exit struct weft_buf buf = WEFT_BUF_INIT;
+
+	(void)state;
+	assert_true(full >= 0 && writer >= 0);
+	assert_int_equal(weft_write_all(full, "x", 1), -ENOSPC);
+	assert_int_equal(weft_write_all(full, "", 0), 0);
+	assert_int_equal(weft_read_all(writer, 10, &buf), -EBADF);
+	assert_null(buf.data);
+	assert_non_null(mkdtemp(folder));
+	dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	assert_int_equal(weft_write_file_at(dir, name, "x", 1, 0600), -ENAMETOOLONG);
+	assert_int_equal(mkdirat(dir, "f", 0700), 0);
+	assert_int_equal(weft_write_file_at(dir, "f", "x", 1, 0600), -EISDIR);
+	assert_int_equal(unlinkat(dir, "f", AT_REMOVEDIR), 0);
+	assert_int_equal(symlinkat("/dev/full", dir, ".f.new"), 0);
+	assert_int_equal(weft_write_file_at(dir, "f", "x", 1, 0600), -ELOOP);
+	assert_int_equal(unlinkat(dir, ".f.new", 0), 0);
+	/* Empty, or one of the above left something. */
+	assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_memfd_is_trusted_only_when_sealed_and_of_its_size),
 		cmocka_unit_test(a_file_is_replaced_whole_or_not_at_all),
+		cmocka_unit_test(what_cannot_be_written_leaves_no_trace),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

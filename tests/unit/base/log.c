@@ -54,6 +54,11 @@ static void levels_and_one_line_per_event(void **state)
 	(void)state;
 	weft_log_set_role("test");
 	assert_string_equal(spoken(speak_levels, text, sizeof(text)), "weftd[test]: info: seen 1\n");
+	assert_int_equal(weft_log_level(), WEFT_LOG_INFO);
+	weft_log_set_level(WEFT_LOG_DEBUG);
+	assert_string_equal(spoken(speak_levels, text, sizeof(text)), "weftd[test]: info: seen 1\nweftd[test]: debug: hidden\n");
+	weft_log_set_level(WEFT_LOG_ERROR);
+	assert_string_equal(spoken(speak_levels, text, sizeof(text)), "");
 	assert_string_equal(spoken(speak_controls, text, sizeof(text)), "weftd[test]: error: a\\x0ab\\x1b[31m\n");
 	spoken(speak_long, text, sizeof(text));
 	assert_true(strlen(text) < 4096);
