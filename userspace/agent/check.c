@@ -27,18 +27,10 @@ static void compiled_done(struct compiled *compiled)
 	weft_problems_done(&compiled->whole);
 }
 
-/* Sizes that nobody gave do not limit: what a running agent's maps hold is not known here. */
-static void lift_limits(struct weft_role_capacity *capacity)
-{
-	for (size_t i = 0; i < WEFT_MAP_MAX_; i++)
-		if (!capacity->max_entries[i])
-			capacity->max_entries[i] = 1u << WEFT_ENDPOINT_INDEX_BITS;
-}
-
 static int compile(const struct weft_options *options, const char *node, const char *directory, struct compiled *compiled,
 		   struct weft_err *err)
 {
-	struct weft_model_options model = { .node = node, .capacity = options->capacity };
+	struct weft_model_options model = { .node = node, .capacity = options->ceiling }; /* maps grow so far */
 	weft_close_on_exit int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	weft_cleanup(weft_plan_done) struct weft_plan plan = { 0 };
 	struct weft_names *names;
@@ -47,9 +39,8 @@ static int compile(const struct weft_options *options, const char *node, const c
 
 	if (dir < 0)
 		return weft_err_set(err, errno, "cannot read the directory %s: %m", directory);
-	lift_limits(&model.capacity);
 	names = weft_names_new();
-	compiled->source = weft_source_new();
+	compiled->source = weft_source_new(0);
 	compiled->model = names ? weft_model_new(&model, names) : NULL;
 	if (!compiled->source || !compiled->model)
 		return weft_err_set(err, ENOMEM, "out of memory");

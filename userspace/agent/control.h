@@ -32,6 +32,7 @@ struct weft_control {
 
 	struct weft_link link;
 	sd_event_source *link_io;
+	sd_event_source *link_slow; /* looks whether what was asked is answered */
 	sd_event_source *link_late; /* how long to wait for init to bring main back */
 	bool greeted; /* this main's maps were read */
 	bool adopted; /* main found maps of an earlier run */
@@ -40,6 +41,7 @@ struct weft_control {
 
 	struct weft_source *source;
 	struct weft_watch *watch; /* of the configuration directory */
+	sd_event_source *settle; /* a file is to be read again though nobody touches it */
 	struct weft_names *names; /* until the model takes them */
 	struct weft_model *model; /* NULL until main said how large its maps are */
 	struct weft_buf journal; /* not on disk yet */
@@ -74,11 +76,15 @@ struct weft_control {
 
 	struct weft_server *server;
 	sd_event_source *watchers_changed; /* deferred: it asks main, and may be found out in the middle of that */
+	bool watchers_asked; /* main has not answered the last one yet */
+	unsigned int watchers_told;
 	uint64_t relay_lost;
 	struct weft_http *http;
 	sd_event_source *http_io, *http_due;
 	struct weft_buf metrics; /* the last text */
 	uint64_t metrics_ns; /* CLOCK_MONOTONIC */
+	bool metrics_asked; /* main was asked for what the next text says */
+	int flush_error; /* of that */
 };
 
 uint64_t weft_control_now(clockid_t clock); /* ns */
@@ -89,11 +95,25 @@ int weft_control_lost(struct weft_control *control, int r, const struct weft_err
 int weft_control_call(struct weft_control *control, struct weft_role_message *request, const void *data, size_t size,
 		      struct weft_role_message *ret_answer, struct weft_link_bulk *bulk, struct weft_err *err);
 
+/*
+ * weft_link_ask(), for what people and scrapers want: they are told by weft_control_serve_late() when main is late, and main
+ * is given up when it does not answer at all.
+ */
+int weft_control_ask(struct weft_control *control, struct weft_role_message *request, weft_link_answered *answered,
+		     struct weft_err *err);
+/* Main owes an answer for longer than anybody should wait. */
+bool weft_control_late(const struct weft_control *control);
+
 /* control_config.c */
 int weft_control_config_start(struct weft_control *control, struct weft_err *err);
 void weft_control_config_stop(struct weft_control *control);
 /* A new main: reads what it has and brings it to what the files say. */
 void weft_control_greet(struct weft_control *control);
+/*
+ * Asks main for maps that hold `need` (0: as it is). 0: they do, and the model knows. Else what is there stays: -E2BIG
+ * a ceiling forbids it, or main's -errno; `err` says why it is no larger.
+ */
+int weft_control_grow(struct weft_control *control, const struct weft_role_capacity *need, struct weft_err *err);
 /* Files changed, or SIGHUP. */
 void weft_control_reload(struct weft_control *control);
 /* Sends what the mesh configuration and bypass make of WEFT_SETTING_F_, if main does not have it. */
@@ -118,6 +138,8 @@ void weft_control_check_node_ports(struct weft_control *control, struct weft_pro
 int weft_control_serve_start(struct weft_control *control, struct weft_err *err);
 void weft_control_serve_stop(struct weft_control *control);
 void weft_control_records(void *control, const struct weft_event *records, size_t count, uint64_t lost);
+/* Whoever waits for something of main's is told that it will not come now. */
+void weft_control_serve_late(struct weft_control *control, const char *sentence);
 /* Tells main how many watch. */
 void weft_control_send_watchers(struct weft_control *control);
 

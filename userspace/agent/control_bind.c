@@ -110,12 +110,27 @@ static void bind_one(struct weft_control *control, struct weft_binding *binding)
 		unbind(control, before);
 }
 
+/* A map that is full is made larger once. */
+static void bind_or_grow(struct weft_control *control, struct weft_binding *binding)
+{
+	struct weft_role_capacity need = { { 0 } };
+	struct weft_err err;
+
+	bind_one(control, binding);
+	if (!control->greeted || (binding->error != -E2BIG && binding->error != -ENOSPC))
+		return;
+	need.max_entries[WEFT_MAP_POD] = control->capacity.max_entries[WEFT_MAP_POD] + 1;
+	if (weft_control_grow(control, &need, &err) == 0)
+		bind_one(control, binding);
+}
+
 static void note_unbound(struct weft_control *control, const struct weft_binding *binding)
 {
 	const char *why = binding->error == -ENOENT	   ? "does not exist"
 			  : binding->error == -EINVAL	   ? "is no network namespace"
 			  : binding->error == -EOPNOTSUPP  ? "has no cookie on this kernel"
 			  : binding->error == -ENAMETOOLONG ? "has too long a name"
+			  : binding->error == -E2BIG	   ? "finds weft_pod full, which is as large as --map-max and memory allow"
 							   : strerror(-binding->error);
 
 	weft_problems_add(&control->unbound, WEFT_SEVERITY_NOTICE, control->options->config, 0, NULL, "weft.dev/netns",
@@ -143,7 +158,7 @@ void weft_control_bind(struct weft_control *control)
 			if (cookie && !cookie_is_used(control, cookie))
 				unbind(control, cookie);
 		} else if (!binding->current) {
-			bind_one(control, binding);
+			bind_or_grow(control, binding);
 		}
 		if (!control->greeted)
 			return;

@@ -137,10 +137,10 @@ static void come_back(struct weft_control *control, uint64_t in_ms)
 	sd_event_source_set_enabled(control->later, SD_EVENT_ONESHOT);
 }
 
-/* Something could not be done: said once, tried again later. */
+/* Something could not be done: said once (NULL: it was), tried again later. */
 static void owe(struct weft_control *control, const char *what, const char *why)
 {
-	if (!control->owed)
+	if (!control->owed && what)
 		weft_error("%s: %s; what was in force before stays, trying again", what, why);
 	control->owed = true;
 	control->apply_failures++;
@@ -315,6 +315,66 @@ static void cut(struct weft_control *control)
 		come_back(control, FREES_MS);
 }
 
+static __u32 power_of_two(__u32 need)
+{
+	__u64 size = 1;
+
+	while (size < need)
+		size *= 2;
+	return size > UINT32_MAX ? UINT32_MAX : (__u32)size;
+}
+
+int weft_control_grow(struct weft_control *control, const struct weft_role_capacity *need, struct weft_err *err)
+{
+	struct weft_role_message request = weft_role_message(WEFT_ROLE_GROW, 0);
+	weft_cleanup(weft_link_bulk_done) struct weft_link_bulk capacity = { 0 };
+	struct weft_role_capacity wish = { { 0 } };
+	struct weft_err why = { "" };
+	bool any_wish = false;
+	int r;
+
+	for (__u32 map = 0; map < WEFT_MAP_MAX_; map++) {
+		__u32 ceiling = control->options->ceiling.max_entries[map], size = power_of_two(need->max_entries[map]);
+
+		if (need->max_entries[map] <= control->capacity.max_entries[map])
+			continue;
+		if (need->max_entries[map] > ceiling)
+			return weft_err_set(err, E2BIG, "%s grows by itself to %u at most, see --map-max", weft_map_spec(map)->name, ceiling);
+		wish.max_entries[map] = size < ceiling ? size : ceiling;
+		any_wish = true;
+	}
+	if (!any_wish)
+		return weft_err_set(err, EINVAL, "no map is too small");
+	r = weft_control_call(control, &request, &wish, sizeof(wish), NULL, &capacity, &why);
+	if (r < 0) {
+		errno = -r;
+		return weft_err_set(err, r, "main cannot make it larger: %m");
+	}
+	memcpy(&control->capacity, capacity.data, sizeof(control->capacity));
+	r = weft_model_grow(control->model, &control->capacity);
+	return r < 0 ? weft_err_set(err, r, "out of memory") : 0;
+}
+
+/* *problems: of the last try only. */
+static int commit_model(struct weft_control *control, uint64_t now_ns, const uint64_t *live, size_t live_count, struct weft_plan *plan,
+			struct weft_problems *problems, struct weft_err *err)
+{
+	struct weft_err refusal, why = { "" };
+	int r, grown;
+
+	for (;;) {
+		weft_problems_done(problems);
+		r = weft_model_commit(control->model, now_ns, live, live_count, plan, problems, &refusal);
+		if (r != -ENOSPC) {
+			*err = refusal;
+			return r;
+		}
+		grown = weft_control_grow(control, &plan->need, &why);
+		if (grown < 0)
+			return weft_err_set(err, ENOSPC, "%s; %s", refusal.text, why.text);
+	}
+}
+
 static void commit(struct weft_control *control)
 {
 	weft_cleanup(weft_plan_done) struct weft_plan plan = { 0 };
@@ -327,15 +387,22 @@ static void commit(struct weft_control *control)
 
 	if (!control->greeted)
 		return; /* all of it is made up for when main is back */
+	if (weft_control_late(control)) {
+		come_back(control, FREES_MS); /* it would hang with main */
+		return;
+	}
 	if (control->frees && read_live(control, &live, &live_count) < 0 && !control->greeted)
 		return;
-	r = weft_model_commit(control->model, began_ns, live, live_count, &plan, &problems, &err);
+	r = commit_model(control, began_ns, live, live_count, &plan, &problems, &err);
+	if (!control->greeted)
+		return;
 	weft_problems_done(&control->whole);
 	control->whole = problems;
 	problems = (struct weft_problems){ 0 };
 	if (r < 0) {
-		weft_problems_add(&control->whole, WEFT_SEVERITY_ERROR, control->options->config, 0, NULL, NULL, "%s", err.text);
-		owe(control, "the configuration as a whole is refused", err.text);
+		weft_problems_add(&control->whole, WEFT_SEVERITY_ERROR, control->options->config, 0, NULL, NULL,
+				  "the configuration as a whole is refused: %s", err.text);
+		owe(control, NULL, NULL);
 		announce(control);
 		return;
 	}
@@ -368,6 +435,21 @@ static int on_later(sd_event_source *source, uint64_t usec, void *context)
 	return 0;
 }
 
+static int on_settle(sd_event_source *source, uint64_t usec, void *context)
+{
+	(void)source;
+	(void)usec;
+	weft_control_reload(context);
+	return 0;
+}
+
+static void read_again(struct weft_control *control, int in_ms)
+{
+	if (in_ms >= 0)
+		sd_event_source_set_time_relative(control->settle, (uint64_t)in_ms * 1000);
+	sd_event_source_set_enabled(control->settle, in_ms >= 0 ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
 void weft_control_reload(struct weft_control *control)
 {
 	size_t changed = 0;
@@ -383,6 +465,7 @@ void weft_control_reload(struct weft_control *control)
 		weft_problems_add(&control->host, WEFT_SEVERITY_ERROR, control->options->config, 0, NULL, NULL,
 				  "cannot be read as a directory: %m; what is in force stays");
 	}
+	read_again(control, weft_source_due_ms(control->source));
 	if (changed || control->owed || !control->ready)
 		commit(control);
 	weft_control_bind(control);
@@ -444,6 +527,8 @@ static int adopt(struct weft_control *control, struct weft_err *err)
 		control->model = weft_model_new(&options, weft_take_ptr(control->names));
 		if (!control->model)
 			return weft_err_set(err, ENOMEM, "out of memory");
+	} else if (weft_model_grow(control->model, &control->capacity) < 0) { /* main may have died between growing and saying so */
+		return weft_err_set(err, ENOMEM, "out of memory");
 	}
 	for (__u32 map = 0; map < WEFT_MAP_MAX_; map++)
 		if (weft_map_spec(map)->config)
@@ -495,13 +580,17 @@ int weft_control_config_start(struct weft_control *control, struct weft_err *err
 	r = read_names(control, err);
 	if (r < 0)
 		return r;
-	control->source = weft_source_new();
+	control->source = weft_source_new(WEFT_SOURCE_SETTLE_MS);
 	control->said = weft_said_new();
 	if (!control->source || !control->said)
 		return weft_err_set(err, ENOMEM, "out of memory");
 	r = sd_event_add_time(control->loop, &control->later, CLOCK_MONOTONIC, 0, 1000, on_later, control);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(control->later, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_time(control->loop, &control->settle, CLOCK_MONOTONIC, 0, 1000, on_settle, control);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(control->settle, SD_EVENT_OFF);
 	if (r >= 0)
 		r = weft_watch_new(control->loop, control->options->config, control->config, on_changed, control, &control->watch);
 	if (r < 0)
@@ -512,6 +601,7 @@ int weft_control_config_start(struct weft_control *control, struct weft_err *err
 void weft_control_config_stop(struct weft_control *control)
 {
 	sd_event_source_disable_unref(control->later);
+	sd_event_source_disable_unref(control->settle);
 	weft_watch_free(control->watch);
 	weft_source_free(control->source);
 	weft_said_free(control->said);

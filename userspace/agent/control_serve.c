@@ -90,34 +90,6 @@ static void count_problem(void *context, const struct weft_problem *problem)
 		tally->notices++;
 }
 
-/* In the kernel and not on their way out; -errno while main is not there. */
-static int count_endpoints(struct weft_control *control, uint64_t *ret_count)
-{
-	struct weft_role_message request = weft_role_message(WEFT_ROLE_READ, 0);
-	weft_cleanup(weft_link_bulk_done) struct weft_link_bulk bulk = { 0 };
-	struct weft_batch_walk walk;
-	struct weft_err err;
-	uint64_t count = 0;
-	int r;
-
-	request.arg[0] = 1ull << WEFT_MAP_ENDPOINT;
-	r = weft_control_call(control, &request, NULL, 0, NULL, &bulk, &err);
-	if (r < 0)
-		return r;
-	walk = (struct weft_batch_walk){ .data = bulk.data, .size = bulk.size };
-	while ((r = weft_batch_next(&walk)) > 0)
-		for (size_t i = 0; walk.run.map == WEFT_MAP_ENDPOINT && walk.values && i < walk.run.count; i++) {
-			struct weft_endpoint endpoint;
-
-			memcpy(&endpoint, (const char *)walk.values + i * sizeof(endpoint), sizeof(endpoint));
-			count += endpoint.state == WEFT_ENDPOINT_READY || endpoint.state == WEFT_ENDPOINT_SERVING;
-		}
-	if (r < 0)
-		return r;
-	*ret_count = count;
-	return 0;
-}
-
 static void answer_status(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
 {
 	struct json_object *answer = json_object_new_object(), *status = json_object_new_object();
@@ -136,8 +108,8 @@ static void answer_status(struct weft_control *control, struct weft_server_clien
 			services++;
 		while ((workload = weft_names_next_workload(names, workload ? workload->id : 0)))
 			workloads++;
+		endpoints = weft_model_endpoints(control->model);
 	}
-	count_endpoints(control, &endpoints); /* 0 while main restarts */
 	add(status, "version", text_of(WEFT_VERSION));
 	add(status, "node", text_of(control->options->node));
 	add(status, "ready", flag_of(control->ready && control->greeted));
@@ -239,7 +211,7 @@ static void set_level(struct weft_control *control, struct weft_server_client *c
 	}
 	weft_log_set_level(level);
 	message.arg[0] = level;
-	r = weft_control_call(control, &message, NULL, 0, NULL, NULL, &err);
+	r = weft_control_ask(control, &message, NULL, &err);
 	if (r < 0 && control->greeted) { /* else main is told when it is back */
 		weft_server_refuse(client, "%s", err.text);
 		return;
@@ -255,6 +227,10 @@ static void set_bypass(struct weft_control *control, struct weft_server_client *
 
 	if (!control->greeted) {
 		weft_server_refuse(client, "main is restarting: ask again in a moment");
+		return;
+	}
+	if (weft_control_late(control)) {
+		weft_server_refuse(client, "main does not answer: ask again in a moment");
 		return;
 	}
 	control->bypass = json_object_get_boolean(json_object_object_get(request, "on"));
@@ -325,6 +301,13 @@ static void on_request(void *context, struct weft_server_client *client, struct 
 }
 
 /* ---- watchers ---- */
+
+/* An answer may be found in the middle of weft_http_run(). */
+static void run_http_soon(struct weft_control *control)
+{
+	sd_event_source_set_time_relative(control->http_due, 0);
+	sd_event_source_set_enabled(control->http_due, SD_EVENT_ONESHOT);
+}
 
 static const char *outcome_name(uint8_t outcome)
 {
@@ -403,16 +386,41 @@ void weft_control_records(void *context, const struct weft_event *records, size_
 		weft_server_publish(control->server, text.data, count, lost);
 }
 
+static void on_watchers_told(void *context, int r, const struct weft_link_bulk *bulk)
+{
+	struct weft_control *control = context;
+
+	(void)bulk;
+	control->watchers_asked = false;
+	if (r < 0)
+		weft_warning("main could not take the number of watchers: they see nothing");
+	else if (control->watchers_told != weft_server_watchers(control->server))
+		weft_control_send_watchers(control);
+}
+
 void weft_control_send_watchers(struct weft_control *control)
 {
 	struct weft_role_message request = weft_role_message(WEFT_ROLE_WATCH, 0);
 	struct weft_err err;
 
-	if (!control->greeted)
-		return; /* main is told when it is back */
-	request.arg[0] = weft_server_watchers(control->server);
-	if (weft_control_call(control, &request, NULL, 0, NULL, NULL, &err) < 0 && control->greeted)
+	if (!control->greeted || control->watchers_asked)
+		return; /* main is told when it is back, or has answered */
+	control->watchers_told = weft_server_watchers(control->server);
+	request.arg[0] = control->watchers_told;
+	if (weft_control_ask(control, &request, on_watchers_told, &err) == 0)
+		control->watchers_asked = true;
+	else if (control->greeted)
 		weft_warning("%s: watchers see nothing", err.text);
+}
+
+void weft_control_serve_late(struct weft_control *control, const char *sentence)
+{
+	if (!control->link.asked_count)
+		control->watchers_asked = control->metrics_asked = false;
+	if (control->http) {
+		weft_http_fail(control->http, sentence);
+		run_http_soon(control);
+	}
 }
 
 static void on_watchers(void *context, unsigned int count)
@@ -432,24 +440,14 @@ static int on_watchers_changed(sd_event_source *source, void *context)
 
 /* ---- metrics ---- */
 
-static int make_metrics(struct weft_control *control, struct weft_err *err)
+static int print_metrics(struct weft_control *control, const struct weft_link_bulk *batch, struct weft_err *err)
 {
-	struct weft_role_message flush = weft_role_message(WEFT_ROLE_FLUSH, 0), read = weft_role_message(WEFT_ROLE_READ, 0);
-	weft_cleanup(weft_link_bulk_done) struct weft_link_bulk batch = { 0 };
 	weft_cleanup(weft_buf_done) struct weft_buf text = WEFT_BUF_INIT;
 	struct weft_metrics_role shown[WEFT_AGENT_MAX_ - 1];
 	struct tally tally = { 0 };
 	struct weft_metrics_facts facts;
 	int r;
 
-	r = weft_control_call(control, &flush, NULL, 0, NULL, NULL, err);
-	if (r < 0)
-		return r;
-	/* The other maps only to show how full they are; not TURN, an array that is always full. */
-	read.arg[0] = ((1ull << WEFT_MAP_MAX_) - 1) & ~(1ull << WEFT_MAP_TURN);
-	r = weft_control_call(control, &read, NULL, 0, NULL, &batch, err);
-	if (r < 0)
-		return r;
 	for (enum weft_agent_role role = WEFT_AGENT_MAIN; role < WEFT_AGENT_MAX_; role++)
 		shown[role - 1] = (struct weft_metrics_role){ weft_agent_role_name(role), control->roles[role].restarts };
 	weft_control_problems(control, count_problem, &tally);
@@ -471,7 +469,7 @@ static int make_metrics(struct weft_control *control, struct weft_err *err)
 		.roles = shown,
 		.role_count = WEFT_ARRAY_SIZE(shown),
 	};
-	r = weft_metrics_print(batch.data, batch.size, weft_model_names(control->model), &facts, &text, err);
+	r = weft_metrics_print(batch->data, batch->size, weft_model_names(control->model), &facts, &text, err);
 	if (r < 0)
 		return r;
 	weft_buf_done(&control->metrics);
@@ -481,25 +479,72 @@ static int make_metrics(struct weft_control *control, struct weft_err *err)
 	return 0;
 }
 
-static void on_wanted(void *context)
+static void answer_metrics(struct weft_control *control)
 {
-	struct weft_control *control = context;
 	struct weft_buf copy = WEFT_BUF_INIT;
-	struct weft_err err = { "" };
-	bool fresh = control->metrics.size && weft_control_now(CLOCK_MONOTONIC) - control->metrics_ns < METRICS_FRESH_NS;
 
-	if (!fresh && !control->greeted) {
-		weft_http_fail(control->http, "main is restarting: ask again in a moment");
-		return;
-	}
-	if (!fresh && make_metrics(control, &err) < 0) {
-		weft_http_fail(control->http, err.text);
-		return;
-	}
 	if (weft_buf_add(&copy, control->metrics.data, control->metrics.size) < 0)
 		weft_http_fail(control->http, "out of memory");
 	else
 		weft_http_answer(control->http, &copy);
+}
+
+static void on_flushed(void *context, int r, const struct weft_link_bulk *bulk)
+{
+	struct weft_control *control = context;
+
+	(void)bulk;
+	control->flush_error = r;
+}
+
+static void on_read(void *context, int r, const struct weft_link_bulk *bulk)
+{
+	struct weft_control *control = context;
+	struct weft_err err = { "" };
+
+	control->metrics_asked = false;
+	if (r == 0)
+		r = control->flush_error;
+	if (r < 0) {
+		errno = -r;
+		weft_err_set(&err, -r, "main could not read the maps: %m");
+	} else {
+		r = print_metrics(control, bulk, &err);
+	}
+	if (r < 0)
+		weft_http_fail(control->http, err.text);
+	else
+		answer_metrics(control);
+	run_http_soon(control);
+}
+
+static int ask_for_metrics(struct weft_control *control, struct weft_err *err)
+{
+	struct weft_role_message flush = weft_role_message(WEFT_ROLE_FLUSH, 0), read = weft_role_message(WEFT_ROLE_READ, 0);
+	int r;
+
+	if (!control->greeted)
+		return weft_err_set(err, ENOTCONN, "main is restarting: ask again in a moment");
+	if (control->metrics_asked || weft_control_late(control))
+		return weft_err_set(err, EBUSY, "main does not answer: ask again in a moment");
+	/* The other maps only to show how full they are; not TURN, an array that is always full. */
+	read.arg[0] = ((1ull << WEFT_MAP_MAX_) - 1) & ~(1ull << WEFT_MAP_TURN);
+	r = weft_control_ask(control, &flush, on_flushed, err);
+	if (r == 0)
+		r = weft_control_ask(control, &read, on_read, err);
+	control->metrics_asked = r == 0;
+	return r;
+}
+
+static void on_wanted(void *context)
+{
+	struct weft_control *control = context;
+	struct weft_err err = { "" };
+
+	if (control->metrics.size && weft_control_now(CLOCK_MONOTONIC) - control->metrics_ns < METRICS_FRESH_NS)
+		answer_metrics(control);
+	else if (ask_for_metrics(control, &err) < 0)
+		weft_http_fail(control->http, err.text);
 }
 
 static void set_http_due(struct weft_control *control)

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -20,6 +21,7 @@ void weft_link_bulk_done(struct weft_link_bulk *bulk)
 
 static int give_up(struct weft_link *link, int r)
 {
+	link->asked_count = 0;
 	close(weft_take_fd(link->sock));
 	return r;
 }
@@ -54,12 +56,58 @@ static bool answers(const struct weft_role_message *request, const struct weft_r
 {
 	switch (request->type) {
 	case WEFT_ROLE_HELLO:
+	case WEFT_ROLE_GROW:
 		return message->type == WEFT_ROLE_READY;
 	case WEFT_ROLE_READ:
 		return message->type == WEFT_ROLE_DATA;
 	default:
 		return message->type == WEFT_ROLE_RESULT;
 	}
+}
+
+/* Whether it is the answer to the oldest request that nobody waits for. */
+static bool dispatch(struct weft_link *link, const struct weft_role_message *message, const struct weft_link_bulk *bulk)
+{
+	struct weft_link_asked asked = link->asked[0];
+	const struct weft_role_message request = { .type = asked.type };
+
+	if (!link->asked_count || message->serial != asked.serial || !answers(&request, message))
+		return false;
+	memmove(link->asked, link->asked + 1, --link->asked_count * sizeof(asked));
+	if (asked.answered)
+		asked.answered(link->context, message->error, bulk);
+	return true;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t weft_link_age_ns(const struct weft_link *link)
+{
+	return link->asked_count ? now_ns() - link->asked[0].since_ns : 0;
+}
+
+int weft_link_ask(struct weft_link *link, struct weft_role_message *request, weft_link_answered *answered, struct weft_err *err)
+{
+	int r;
+
+	if (link->sock < 0)
+		return weft_err_set(err, ENOTCONN, "main is restarting: ask again in a moment");
+	if (link->asked_count == WEFT_LINK_MAX_ASKED)
+		return weft_err_set(err, EBUSY, "main does not answer: ask again in a moment");
+	request->serial = ++link->serial;
+	r = weft_role_send(link->sock, request, NULL, 0, MSG_DONTWAIT);
+	if (r == -EAGAIN)
+		return weft_err_set(err, EBUSY, "main does not answer: ask again in a moment");
+	if (r < 0)
+		return give_up(link, weft_err_set(err, ECONNRESET, "main went away"));
+	link->asked[link->asked_count++] = (struct weft_link_asked){ request->serial, request->type, now_ns(), answered };
+	return 0;
 }
 
 int weft_link_call(struct weft_link *link, struct weft_role_message *request, const void *data, size_t size,
@@ -93,6 +141,8 @@ int weft_link_call(struct weft_link *link, struct weft_role_message *request, co
 			hand_over(link, &message, &here);
 			continue;
 		}
+		if (dispatch(link, &message, &here))
+			continue;
 		if (message.serial != request->serial || !answers(request, &message))
 			return give_up(link, weft_err_set(err, EBADMSG, "main answered %s number %u by %s number %u",
 							  weft_role_type_name(request->type), request->serial,
@@ -119,6 +169,8 @@ int weft_link_receive(struct weft_link *link, struct weft_err *err)
 		return 0;
 	if (r < 0)
 		return give_up(link, r == -EBADMSG ? r : -ECONNRESET);
+	if (dispatch(link, &message, &here))
+		return 0;
 	if (message.type != WEFT_ROLE_EVENTS)
 		return give_up(link, weft_err_set(err, EBADMSG, "main sent %s unasked", weft_role_type_name(message.type)));
 	hand_over(link, &message, &here);

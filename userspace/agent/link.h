@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * control's end of the socketpair with main: one request, one answer. Waiting
- * for main is short by design (it never waits itself), so a call simply
- * blocks; a main that does not answer within WEFT_LINK_TIMEOUT_S is reported
- * and the link is given up. Records that arrive meanwhile go to `records`.
+ * control's end of the socketpair with main: one request, one answer, in order.
+ * What brings configuration to the kernel waits for its answer: waiting for main
+ * is short by design, for it never waits itself. What serves people and scrapers
+ * does not wait: they must not hang when main does. A main that does not answer
+ * within WEFT_LINK_TIMEOUT_S is reported and the link is given up. Records that
+ * arrive meanwhile go to `records`.
  */
 #ifndef WEFT_AGENT_LINK_H
 #define WEFT_AGENT_LINK_H
@@ -16,9 +18,25 @@
 
 #define WEFT_LINK_TIMEOUT_S 20
 
+struct weft_link_bulk;
+
+/* `r` is 0 or main's -errno. Runs in the middle of any other call of this file but weft_link_ask(), which it may not wait in. */
+typedef void weft_link_answered(void *context, int r, const struct weft_link_bulk *bulk);
+
+struct weft_link_asked {
+	__u32 serial;
+	__u16 type;
+	uint64_t since_ns; /* CLOCK_MONOTONIC */
+	weft_link_answered *answered; /* NULL: nobody cares */
+};
+
+#define WEFT_LINK_MAX_ASKED 8
+
 struct weft_link {
 	int sock; /* -1: main is not there */
 	__u32 serial;
+	struct weft_link_asked asked[WEFT_LINK_MAX_ASKED]; /* not answered yet, oldest first */
+	size_t asked_count;
 	void (*records)(void *context, const struct weft_event *records, size_t count, uint64_t lost);
 	void *context;
 };
@@ -38,7 +56,15 @@ void weft_link_bulk_done(struct weft_link_bulk *bulk);
 int weft_link_call(struct weft_link *link, struct weft_role_message *request, const void *data, size_t size,
 		   struct weft_role_message *ret_answer, struct weft_link_bulk *bulk, struct weft_err *err);
 
-/* What came unasked. 0, or -errno of the last three above with the socket closed. */
+/*
+ * Sends `request`, which has no bulk, and returns; `answered` follows, unless the link is lost before. 0, or as above; or
+ * -EBUSY: so many have no answer yet.
+ */
+int weft_link_ask(struct weft_link *link, struct weft_role_message *request, weft_link_answered *answered, struct weft_err *err);
+/* How long the oldest request that nobody waits for has had no answer; 0: there is none. */
+uint64_t weft_link_age_ns(const struct weft_link *link);
+
+/* What came by itself, or as an answer to weft_link_ask(). 0, or -errno of the last three above with the socket closed. */
 int weft_link_receive(struct weft_link *link, struct weft_err *err);
 
 #endif

@@ -22,6 +22,7 @@ enum option_id {
 	OPTION_USER,
 	OPTION_WITHOUT_FEATURE,
 	OPTION_MAP_SIZE,
+	OPTION_MAP_MAX,
 	OPTION_LOG_LEVEL,
 	OPTION_CHECK,
 	OPTION_DIFF,
@@ -49,6 +50,7 @@ static const struct row {
 	{ OPTION_USER, "user", "NAME", "whom the role that reads text runs as (weft, else nobody)" },
 	{ OPTION_WITHOUT_FEATURE, "without-feature", "NAME", "do as if this kernel lacked a feature; may be repeated" },
 	{ OPTION_MAP_SIZE, "map-size", "NAME=N", "entries of a map when it is made; may be repeated" },
+	{ OPTION_MAP_MAX, "map-max", "NAME=N", "entries up to which a map grows when it must; may be repeated" },
 	{ OPTION_LOG_LEVEL, "log-level", "LEVEL", "error, warning, info or debug (info)" },
 	{ OPTION_CHECK, "check", "DIR", "say what is wrong with a configuration, touch nothing; exit 1 on errors" },
 	{ OPTION_DIFF, "diff", "DIR", "say what DIR would change compared with --config, touch nothing" },
@@ -68,6 +70,21 @@ static const struct {
 #undef WEFT_MAP
 };
 
+/*
+ * Unless --map-max says otherwise. A row may have any address, so that these bound memory and nothing else: of endpoints there
+ * are no more ids, and each is in at most two ranges of slots (of all nodes, of this node), rounded up to a power of two.
+ */
+static const struct weft_role_capacity ceilings = { .max_entries = {
+	[WEFT_MAP_FRONTEND] = 1u << 20,
+	[WEFT_MAP_SLOT] = 1u << (WEFT_ENDPOINT_INDEX_BITS + 2),
+	[WEFT_MAP_ENDPOINT] = 1u << WEFT_ENDPOINT_INDEX_BITS,
+	[WEFT_MAP_ENDPOINT_AT] = 1u << 20,
+	[WEFT_MAP_WORKLOAD_AT] = 1u << 20,
+	[WEFT_MAP_POD] = 1u << 20,
+	[WEFT_MAP_OPTOUT_CIDR] = 1u << 17,
+	[WEFT_MAP_OPTOUT_PORT] = 1u << 17,
+} };
+
 const char *weft_agent_role_name(enum weft_agent_role role)
 {
 	static const char *const names[] = {
@@ -77,18 +94,19 @@ const char *weft_agent_role_name(enum weft_agent_role role)
 	return (size_t)role < WEFT_ARRAY_SIZE(names) ? names[role] : NULL;
 }
 
-static int parse_map_size(const char *text, struct weft_role_capacity *capacity, struct weft_err *err)
+/* `option` is --map-size, or --map-max for the maps that grow. */
+static int parse_map_size(const char *option, const char *text, bool grows, struct weft_role_capacity *capacity, struct weft_err *err)
 {
 	const char *equals = strchr(text, '=');
 	unsigned long entries;
 	char *end;
 
 	if (!equals || equals[1] < '0' || equals[1] > '9')
-		return weft_err_set(err, EINVAL, "--map-size %s: expected NAME=N, such as frontend=100000", text);
+		return weft_err_set(err, EINVAL, "%s %s: expected NAME=N, such as frontend=100000", option, text);
 	errno = 0;
 	entries = strtoul(equals + 1, &end, 10);
 	if (errno || *end || entries < 1 || entries > 1ul << 26)
-		return weft_err_set(err, EINVAL, "--map-size %s: the size is a number from 1 to %lu", text, 1ul << 26);
+		return weft_err_set(err, EINVAL, "%s %s: the size is a number from 1 to %lu", option, text, 1ul << 26);
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(maps); i++) {
 		const char *name = maps[i].name;
 		size_t length = (size_t)(equals - text);
@@ -97,17 +115,19 @@ static int parse_map_size(const char *text, struct weft_role_capacity *capacity,
 		    !(strlen(name + 5) == length && strncmp(name + 5, text, length) == 0))
 			continue;
 		if (maps[i].map == WEFT_MAP_SETTING || maps[i].map == WEFT_MAP_COUNTER)
-			return weft_err_set(err, EINVAL, "--map-size %s: the size of %s is fixed", text, name);
+			return weft_err_set(err, EINVAL, "%s %s: the size of %s is fixed", option, text, name);
 		if (maps[i].map == WEFT_MAP_LIVE)
-			return weft_err_set(err, EINVAL, "--map-size %s: %s has a row for every endpoint: give endpoint=%lu", text, name,
-					    entries);
+			return weft_err_set(err, EINVAL, "%s %s: %s has a row for every endpoint: give endpoint=%lu", option, text,
+					    name, entries);
 		if (maps[i].map == WEFT_MAP_ENDPOINT && entries > 1ul << WEFT_ENDPOINT_INDEX_BITS)
-			return weft_err_set(err, EINVAL, "--map-size %s: at most %lu endpoints can be told apart", text,
+			return weft_err_set(err, EINVAL, "%s %s: at most %lu endpoints can be told apart", option, text,
 					    1ul << WEFT_ENDPOINT_INDEX_BITS);
+		if (grows && !ceilings.max_entries[maps[i].map])
+			return weft_err_set(err, EINVAL, "%s %s: %s never grows: give its size with --map-size", option, text, name);
 		capacity->max_entries[maps[i].map] = (__u32)entries;
 		return 0;
 	}
-	return weft_err_set(err, EINVAL, "--map-size %s: there is no such map: see `weft map list`", text);
+	return weft_err_set(err, EINVAL, "%s %s: there is no such map: see `weft map list`", option, text);
 }
 
 static int parse_metrics(const char *text, struct weft_options *options, struct weft_err *err)
@@ -176,7 +196,9 @@ static int parse_one(struct weft_options *options, int id, const char *argument,
 		options->without_features |= 1ull << feature;
 		return 0;
 	case OPTION_MAP_SIZE:
-		return parse_map_size(argument, &options->capacity, err);
+		return parse_map_size("--map-size", argument, false, &options->capacity, err);
+	case OPTION_MAP_MAX:
+		return parse_map_size("--map-max", argument, true, &options->ceiling, err);
 	case OPTION_LOG_LEVEL:
 		if (weft_log_level_parse(argument, &options->log_level) < 0)
 			return weft_err_set(err, EINVAL, "--log-level %s: expected error, warning, info or debug", argument);
@@ -215,6 +237,22 @@ static int check_whole(const struct weft_options *options, struct weft_err *err)
 			return weft_err_set(err, EINVAL, "--%s may not be empty", folders[i].option);
 	if (options->json && options->action != WEFT_ACTION_CHECK && options->action != WEFT_ACTION_DIFF)
 		return weft_err_set(err, EINVAL, "--json goes with --check or --diff");
+	return 0;
+}
+
+/* A size that was asked for is allowed. */
+static int set_ceilings(struct weft_options *options, struct weft_err *err)
+{
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(maps); i++) {
+		__u32 size = options->capacity.max_entries[maps[i].map], *max = &options->ceiling.max_entries[maps[i].map];
+
+		if (*max && *max < size)
+			return weft_err_set(err, EINVAL, "--map-max %s=%u is less than its --map-size, %u", maps[i].name, *max, size);
+		if (!*max)
+			*max = ceilings.max_entries[maps[i].map];
+		if (*max && *max < size)
+			*max = size;
+	}
 	return 0;
 }
 
@@ -257,6 +295,8 @@ int weft_options_parse(int argc, char **argv, struct weft_options *ret_options, 
 	if (host)
 		options.node = options.host;
 	r = check_whole(&options, err);
+	if (r == 0)
+		r = set_ceilings(&options, err);
 	if (r < 0)
 		return r;
 	*ret_options = options;

@@ -59,6 +59,7 @@ struct weft_options {
 	const char *user; /* NULL: `weft` if there is one, else `nobody` */
 	uint64_t without_features; /* mask of enum weft_feature */
 	struct weft_role_capacity capacity; /* 0: the default */
+	struct weft_role_capacity ceiling; /* up to which a map is built anew larger when the configuration needs it; 0: never */
 	enum weft_log_level log_level;
 	char **argv; /* as given, for the roles */
 	char host[HOST_NAME_MAX + 1];

@@ -80,7 +80,8 @@ void weft_problem_to_json(void *list, const struct weft_problem *problem)
 	json_object_object_add(object, "severity",
 			       json_object_new_string(problem->severity == WEFT_SEVERITY_ERROR ? "error" : "notice"));
 	json_object_object_add(object, "file", json_object_new_string(problem->file));
-	json_object_object_add(object, "line", json_object_new_int64(problem->line));
+	if (problem->line)
+		json_object_object_add(object, "line", json_object_new_int64(problem->line));
 	json_object_object_add(object, "resource", json_object_new_string(problem->resource));
 	json_object_object_add(object, "path", json_object_new_string(problem->path));
 	json_object_object_add(object, "text", json_object_new_string(problem->text));

@@ -17,8 +17,10 @@
 #include <time.h>
 
 #include "agent/place.h"
+#include "agent/sandbox.h"
 #include "base/log.h"
 
+#define SLOW_MS 2000 /* that people and scrapers wait for main */
 #define LATE_MS 3000 /* without main, before init is asked to start it anew */
 
 uint64_t weft_control_now(clockid_t clock)
@@ -45,6 +47,8 @@ int weft_control_lost(struct weft_control *control, int r, const struct weft_err
 	control->link_io = sd_event_source_disable_unref(control->link_io);
 	if (control->link.sock >= 0)
 		close(weft_take_fd(control->link.sock));
+	control->link.asked_count = 0;
+	weft_control_serve_late(control, "main is restarting: ask again in a moment");
 	if (!was_there)
 		return r;
 	if (r == -ETIMEDOUT || r == -EBADMSG) {
@@ -62,6 +66,48 @@ int weft_control_call(struct weft_control *control, struct weft_role_message *re
 	int r = weft_link_call(&control->link, request, data, size, ret_answer, bulk, err);
 
 	return control->link.sock < 0 ? weft_control_lost(control, r, err) : r;
+}
+
+bool weft_control_late(const struct weft_control *control)
+{
+	return weft_link_age_ns(&control->link) >= (uint64_t)SLOW_MS * 1000000;
+}
+
+static int look_again(struct weft_control *control)
+{
+	sd_event_source_set_time_relative(control->link_slow, (uint64_t)SLOW_MS * 1000);
+	return sd_event_source_set_enabled(control->link_slow, SD_EVENT_ONESHOT);
+}
+
+static int on_link_slow(sd_event_source *source, uint64_t usec, void *context)
+{
+	struct weft_control *control = context;
+	struct weft_err err;
+
+	(void)source;
+	(void)usec;
+	if (!control->link.asked_count)
+		return 0;
+	if (weft_link_age_ns(&control->link) >= WEFT_LINK_TIMEOUT_S * 1000000000ull) {
+		weft_control_lost(control, weft_err_set(&err, ETIMEDOUT, "main does not answer for %d s", WEFT_LINK_TIMEOUT_S), &err);
+		return 0;
+	}
+	if (weft_control_late(control))
+		weft_control_serve_late(control, "main does not answer: ask again in a moment");
+	return look_again(control);
+}
+
+int weft_control_ask(struct weft_control *control, struct weft_role_message *request, weft_link_answered *answered,
+		     struct weft_err *err)
+{
+	bool first = !control->link.asked_count;
+	int r = weft_link_ask(&control->link, request, answered, err);
+
+	if (control->link.sock < 0)
+		return weft_control_lost(control, r, err);
+	if (r == 0 && first)
+		look_again(control);
+	return r;
 }
 
 static int on_link(sd_event_source *source, int fd, uint32_t revents, void *context)
@@ -100,6 +146,8 @@ static int take_main(struct weft_control *control, int sock)
 	if (control->link.sock >= 0)
 		close(control->link.sock);
 	control->link.sock = sock;
+	control->link.asked_count = 0;
+	weft_control_serve_late(control, "main is restarting: ask again in a moment");
 	sd_event_source_set_enabled(control->link_late, SD_EVENT_OFF);
 	r = sd_event_add_io(control->loop, &control->link_io, sock, EPOLLIN, on_link, control);
 	if (r < 0)
@@ -168,6 +216,10 @@ static int start(struct weft_control *control, struct weft_err *err)
 	if (r >= 0)
 		r = sd_event_source_set_enabled(control->link_late, SD_EVENT_OFF);
 	if (r >= 0)
+		r = sd_event_add_time(control->loop, &control->link_slow, CLOCK_MONOTONIC, 0, 1000, on_link_slow, control);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(control->link_slow, SD_EVENT_OFF);
+	if (r >= 0)
 		r = weft_control_bind_start(control);
 	if (r >= 0)
 		r = sd_event_add_defer(control->loop, NULL, on_begin, control);
@@ -188,6 +240,8 @@ int weft_role_control_run(const struct weft_options *options)
 	/* Before anything is opened that would get its number. */
 	control.config = fcntl(WEFT_FD_CONFIG, F_GETFD) < 0 ? -1 : WEFT_FD_CONFIG;
 	r = drop_privileges(options, &err);
+	if (r == 0)
+		r = weft_sandbox_enter(control.state, &err);
 	if (r < 0) {
 		weft_error("%s", err.text);
 		return WEFT_EXIT_PRIVILEGE;
@@ -210,6 +264,7 @@ int weft_role_control_run(const struct weft_options *options)
 	weft_control_config_stop(&control);
 	sd_event_source_disable_unref(control.link_io);
 	sd_event_source_disable_unref(control.link_late);
+	sd_event_source_disable_unref(control.link_slow);
 	if (control.link.sock >= 0)
 		close(control.link.sock);
 	sd_event_unref(control.loop);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,6 +28,7 @@
 #include "base/log.h"
 #include "ctl/role.h"
 #include "kernel/kernel.h"
+#include "kernel/maps.h"
 #include "net/netns.h"
 #include "net/sock_destroy.h"
 
@@ -36,6 +38,8 @@ struct main_role {
 	sd_event_source *peer_io;
 	int peer;
 	struct weft_kernel *kernel;
+	struct weft_kernel_options how; /* the kernel was opened */
+	sd_event_source *records;
 	uint64_t features;
 	bool adopted;
 	uint64_t lost; /* records that control has not been told of */
@@ -74,19 +78,18 @@ static int drop_privileges(struct weft_err *err)
 struct diag_cut {
 	const struct weft_conn *conn;
 	size_t count;
-	const __u32 *ids;
+	const __u32 *ids; /* sorted */
 	size_t id_count;
 	bool udp_only;
 	ino_t inode;
 	uint32_t cut;
 };
 
-static bool is_one_of(__u32 id, const __u32 *ids, size_t count)
+static int compare_ids(const void *a, const void *b)
 {
-	for (size_t i = 0; i < count; i++)
-		if (ids[i] == id)
-			return true;
-	return false;
+	__u32 left = *(const __u32 *)a, right = *(const __u32 *)b;
+
+	return left < right ? -1 : left > right;
 }
 
 static int diag_cut_here(void *context)
@@ -99,7 +102,9 @@ static int diag_cut_here(void *context)
 		int r;
 
 		if (conn->role != WEFT_ROLE_CLIENT || conn->netns_inode != cut->inode || !conn->endpoint ||
-		    (cut->udp_only && conn->protocol != IPPROTO_UDP) || !is_one_of(conn->endpoint, cut->ids, cut->id_count))
+		    (cut->udp_only && conn->protocol != IPPROTO_UDP) ||
+		    /* disconnected since, and serving others by now */
+		    (conn->protocol == IPPROTO_UDP && conn->state != TCP_ESTABLISHED) || !bsearch(&conn->endpoint, cut->ids, cut->id_count, sizeof(*cut->ids), compare_ids))
 			continue;
 		r = weft_sock_destroy(conn, &err);
 		if (r == 0)
@@ -134,7 +139,8 @@ static int cut_everywhere(struct main_role *role, const __u32 *ids, size_t count
 	bool by_program = role->features >> WEFT_FEATURE_SOCK_DESTROY & 1;
 	weft_cleanup(weft_buf_done) struct weft_buf conns = WEFT_BUF_INIT;
 	struct kernel_cut kernel = { role->kernel, ids, count, udp_only, 0 };
-	struct diag_cut diag = { .ids = ids, .id_count = count, .udp_only = udp_only };
+	weft_free_on_exit __u32 *sorted = by_program ? NULL : malloc(count * sizeof(*sorted));
+	struct diag_cut diag = { .ids = sorted, .id_count = count, .udp_only = udp_only };
 	size_t netns_count = 0;
 	int *netns = NULL;
 	int r, result = 0;
@@ -142,6 +148,10 @@ static int cut_everywhere(struct main_role *role, const __u32 *ids, size_t count
 	if (!by_program && !(role->features >> WEFT_FEATURE_SOCK_DIAG_DESTROY & 1))
 		return -EOPNOTSUPP;
 	if (!by_program) {
+		if (!sorted)
+			return -ENOMEM;
+		memcpy(sorted, ids, count * sizeof(*sorted));
+		qsort(sorted, count, sizeof(*sorted), compare_ids);
 		r = weft_kernel_conns(role->kernel, &conns);
 		if (r < 0)
 			return r;
@@ -188,22 +198,91 @@ static int apply(struct main_role *role, const void *batch, size_t size, uint64_
 	return r;
 }
 
+static int on_records(sd_event_source *source, int fd, uint32_t revents, void *context);
+
+static void recount(struct main_role *role)
+{
+	int r = weft_kernel_recount(role->kernel);
+
+	if (r == 0)
+		return;
+	errno = -r;
+	weft_warning("cannot recount live connections: %m; LEAST_REQUEST goes by what was counted before");
+}
+
+/*
+ * Opens the instance once more, with larger maps, beside the one that is in use: an adoption like after a restart, so
+ * that programs run all the time. On failure that one goes on. -E2BIG: more than this process was told to allow.
+ */
+static int grow(struct main_role *role, const struct weft_role_capacity *wish)
+{
+	struct weft_kernel_options how = role->how;
+	weft_cleanup(weft_kernel_closep) struct weft_kernel *larger = NULL;
+	struct weft_role_capacity have;
+	struct weft_err err = { "" };
+	bool adopted, any = false;
+	int r;
+
+	weft_kernel_capacity(role->kernel, &have);
+	how.capacity = have;
+	for (size_t i = 0; i < WEFT_MAP_MAX_; i++) {
+		if (wish->max_entries[i] <= have.max_entries[i])
+			continue;
+		if (wish->max_entries[i] > role->options->ceiling.max_entries[i])
+			return -E2BIG;
+		how.capacity.max_entries[i] = wish->max_entries[i];
+		any = true;
+	}
+	if (!any)
+		return 0;
+	r = weft_kernel_open(&how, &larger, &adopted, &err);
+	if (r < 0) {
+		weft_debug("cannot make larger maps: %s", err.text); /* control says it, once */
+		return r;
+	}
+	role->how = how;
+	/* Before the descriptor that it polls goes. */
+	role->records = sd_event_source_disable_unref(role->records);
+	weft_kernel_close(role->kernel);
+	role->kernel = weft_take_ptr(larger);
+	recount(role);
+	for (__u32 i = 0; i < WEFT_MAP_MAX_; i++)
+		if (wish->max_entries[i] > have.max_entries[i])
+			weft_info("%s has room for %u entries now, it had for %u", weft_map_spec(i)->name, wish->max_entries[i],
+				  have.max_entries[i]);
+	return sd_event_add_io(role->loop, &role->records, weft_kernel_event_fd(role->kernel), EPOLLIN, on_records, role);
+}
+
+static int answer_ready(struct main_role *role, const struct weft_role_message *message, struct weft_role_message *answer,
+			struct weft_buf *bulk)
+{
+	struct weft_role_capacity capacity;
+
+	*answer = weft_role_message(WEFT_ROLE_READY, message->serial);
+	weft_kernel_capacity(role->kernel, &capacity);
+	answer->arg[0] = role->features;
+	answer->arg[1] = role->options->without_features;
+	answer->arg[2] = role->adopted;
+	return weft_buf_add(bulk, &capacity, sizeof(capacity));
+}
+
 /* Fills the answer; what is to go along as a memfd is left in `bulk`. */
 static void serve(struct main_role *role, const struct weft_role_message *message, const void *data,
 		  struct weft_role_message *answer, struct weft_buf *bulk)
 {
 	struct weft_role_capacity capacity;
 	uint32_t cut = 0;
-	int r = 0;
+	int r = 0, grown;
 
 	switch (message->type) {
 	case WEFT_ROLE_HELLO:
-		*answer = weft_role_message(WEFT_ROLE_READY, message->serial);
-		weft_kernel_capacity(role->kernel, &capacity);
-		answer->arg[0] = role->features;
-		answer->arg[1] = role->options->without_features;
-		answer->arg[2] = role->adopted;
-		r = weft_buf_add(bulk, &capacity, sizeof(capacity));
+		r = answer_ready(role, message, answer, bulk);
+		break;
+	case WEFT_ROLE_GROW:
+		memcpy(&capacity, data, sizeof(capacity)); /* the codec checked its size */
+		grown = grow(role, &capacity);
+		r = answer_ready(role, message, answer, bulk);
+		r = r < 0 ? r : grown;
 		break;
 	case WEFT_ROLE_READ:
 		*answer = weft_role_message(WEFT_ROLE_DATA, message->serial);
@@ -232,6 +311,8 @@ static void serve(struct main_role *role, const struct weft_role_message *messag
 		break;
 	case WEFT_ROLE_WATCH:
 		r = weft_kernel_set_watchers(role->kernel, (uint32_t)message->arg[0]);
+		if (r == 0)
+			role->how.watchers = (uint32_t)message->arg[0];
 		break;
 	case WEFT_ROLE_LOG_LEVEL:
 		if (message->arg[0] < WEFT_LOG_LEVEL_MAX_)
@@ -249,6 +330,7 @@ static void lose_peer(struct main_role *role)
 	if (role->peer >= 0)
 		close(weft_take_fd(role->peer));
 	weft_kernel_set_watchers(role->kernel, 0); /* nobody is there to hand records to */
+	role->how.watchers = 0;
 }
 
 static int on_peer(sd_event_source *source, int fd, uint32_t revents, void *context)
@@ -334,7 +416,6 @@ static int on_records(sd_event_source *source, int fd, uint32_t revents, void *c
 /* Returns an exit code. */
 static int open_kernel(struct main_role *role, struct weft_options *options, struct weft_err *err)
 {
-	struct weft_kernel_options kernel = { .pins = options->pins, .capacity = options->capacity };
 	static char cgroup[PATH_MAX];
 	int r = weft_place_cgroup(options, cgroup, sizeof(cgroup), err);
 
@@ -345,9 +426,10 @@ static int open_kernel(struct main_role *role, struct weft_options *options, str
 	role->features = weft_feature_probe(options->without_features);
 	if (weft_feature_check_floor(role->features, err) < 0)
 		return WEFT_EXIT_KERNEL;
-	kernel.cgroup = options->cgroup;
-	kernel.features = role->features;
-	r = weft_kernel_open(&kernel, &role->kernel, &role->adopted, err);
+	role->how = (struct weft_kernel_options){
+		.cgroup = options->cgroup, .pins = options->pins, .features = role->features, .capacity = options->capacity
+	};
+	r = weft_kernel_open(&role->how, &role->kernel, &role->adopted, err);
 	if (r < 0)
 		return r == -EBUSY || r == -EPROTO ? WEFT_EXIT_HELD : r == -EPERM ? WEFT_EXIT_PRIVILEGE : WEFT_EXIT_FAILURE;
 	return WEFT_EXIT_OK;
@@ -364,7 +446,7 @@ static int set_up_loop(struct main_role *role)
 	if (r >= 0)
 		r = sd_event_add_io(role->loop, NULL, WEFT_FD_INIT, EPOLLIN, on_init, role);
 	if (r >= 0)
-		r = sd_event_add_io(role->loop, NULL, weft_kernel_event_fd(role->kernel), EPOLLIN, on_records, role);
+		r = sd_event_add_io(role->loop, &role->records, weft_kernel_event_fd(role->kernel), EPOLLIN, on_records, role);
 	if (r >= 0)
 		r = take_peer(role, WEFT_FD_PEER);
 	return r;
@@ -382,13 +464,8 @@ int weft_role_main_run(const struct weft_options *options)
 		weft_error("%s", err.text);
 		return r;
 	}
-	if (role.adopted) {
-		r = weft_kernel_recount(role.kernel);
-		if (r < 0) {
-			errno = -r;
-			weft_warning("cannot recount live connections: %m; LEAST_REQUEST goes by what was counted before");
-		}
-	}
+	if (role.adopted)
+		recount(&role);
 	weft_info("%s %s, serving %s", role.adopted ? "adopted" : "made", options->pins, mine.cgroup);
 	r = set_up_loop(&role);
 	if (r >= 0)
@@ -399,6 +476,7 @@ int weft_role_main_run(const struct weft_options *options)
 		r = WEFT_EXIT_FAILURE;
 	}
 	lose_peer(&role);
+	sd_event_source_disable_unref(role.records);
 	weft_kernel_close(role.kernel);
 	sd_event_unref(role.loop);
 	return r;

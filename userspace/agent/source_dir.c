@@ -44,6 +44,7 @@ struct file {
 	char *name;
 	struct signature signature;
 	bool settled; /* the signature may be trusted */
+	uint64_t due_ns; /* CLOCK_REALTIME: when its text is to be taken as it is; 0: it was */
 	struct entry *entries; /* uthash by key, in the file's order */
 	struct weft_problems problems;
 };
@@ -53,6 +54,7 @@ struct weft_source {
 	size_t count;
 	struct entry *owned; /* uthash by key */
 	unsigned int scan;
+	uint64_t settle_ns;
 	struct weft_problems shared; /* what only all files together show */
 };
 
@@ -88,9 +90,13 @@ static struct file *file_free(struct file *file)
 	return NULL;
 }
 
-struct weft_source *weft_source_new(void)
+struct weft_source *weft_source_new(unsigned int settle_ms)
 {
-	return calloc(1, sizeof(struct weft_source));
+	struct weft_source *source = calloc(1, sizeof(*source));
+
+	if (source)
+		source->settle_ns = settle_ms * 1000000ull;
+	return source;
 }
 
 struct weft_source *weft_source_free(struct weft_source *source)
@@ -226,14 +232,34 @@ static bool same_signature(const struct signature *a, const struct signature *b)
 	       a->mtime.tv_nsec == b->mtime.tv_nsec && a->ctime.tv_sec == b->ctime.tv_sec && a->ctime.tv_nsec == b->ctime.tv_nsec;
 }
 
-static bool is_settled(const struct signature *signature)
+static int64_t ns_of(const struct timespec *time)
+{
+	return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
+static int64_t now_ns(void)
 {
 	struct timespec now;
-	int64_t age;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	age = (int64_t)(now.tv_sec - signature->ctime.tv_sec) * 1000000000 + now.tv_nsec - signature->ctime.tv_nsec;
-	return age > (int64_t)RACY_NS;
+	return ns_of(&now);
+}
+
+static bool is_settled(const struct signature *signature)
+{
+	return now_ns() - ns_of(&signature->ctime) > (int64_t)RACY_NS;
+}
+
+/* When its text is to be taken as it is; 0: now. A time of writing that is still to come was not made by writing. */
+static uint64_t due_ns(const struct weft_source *source, const struct signature *signature)
+{
+	int64_t now = now_ns(), written = ns_of(&signature->mtime);
+
+	if (written > now)
+		written = ns_of(&signature->ctime);
+	if (written > now)
+		written = now;
+	return now - written >= (int64_t)source->settle_ns ? 0 : (uint64_t)written + source->settle_ns;
 }
 
 /* The same file again, and not by a doubtful clock. */
@@ -350,18 +376,21 @@ static int load(struct weft_source *source, int dir, struct file *file)
 
 	if (fd == -ENOENT || (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))))
 		return -ENOENT;
-	if (fd >= 0 && unchanged(file, &st, &signature))
+	if (fd >= 0 && unchanged(file, &st, &signature) && !(file->due_ns && !due_ns(source, &signature)))
 		return 0;
 	file->settled = fd >= 0 && is_settled(&signature);
 	file->signature = signature;
+	file->due_ns = due_ns(source, &signature);
 	weft_problems_done(&file->problems);
 	r = read_file(file, fd, &text);
 	if (r == 0)
-		r = weft_conf_parse(file->name, text.data ? text.data : "", text.size, &conf, &file->problems);
+		r = weft_conf_parse(file->name, text.data ? text.data : "", text.size, !file->due_ns, &conf, &file->problems);
 	else if (r != -ENOMEM) {
 		conf.torn = true;
 		r = 0;
 	}
+	if (text.size && text.data[text.size - 1] == '\n')
+		file->due_ns = 0; /* time makes no difference to it */
 	if (r == 0)
 		r = collect(source, file, &conf, &fresh);
 	if (r < 0) {
@@ -554,6 +583,16 @@ int weft_source_scan(struct weft_source *source, int dir, struct weft_model *mod
 	}
 	*ret_changed = settling.changed;
 	return r;
+}
+
+int weft_source_due_ms(const struct weft_source *source)
+{
+	int64_t now = now_ns(), least = INT64_MAX;
+
+	for (size_t i = 0; i < source->count; i++)
+		if (source->file[i]->due_ns && (int64_t)source->file[i]->due_ns - now < least)
+			least = (int64_t)source->file[i]->due_ns - now;
+	return least == INT64_MAX ? -1 : least <= 0 ? 0 : (int)(least / 1000000) + 1;
 }
 
 void weft_source_problems(const struct weft_source *source, void (*each)(void *context, const struct weft_problem *problem),

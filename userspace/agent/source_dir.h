@@ -23,8 +23,13 @@
 
 struct weft_source;
 
-/* NULL: out of memory. */
-struct weft_source *weft_source_new(void);
+#define WEFT_SOURCE_SETTLE_MS 2000
+
+/*
+ * A file that was changed less than `settle_ms` ago may be half written (conf.h: settled); 0: no file is.
+ * NULL: out of memory.
+ */
+struct weft_source *weft_source_new(unsigned int settle_ms);
 struct weft_source *weft_source_free(struct weft_source *source);
 WEFT_CLEANUP_DEFINE(struct weft_source, weft_source_free);
 
@@ -34,6 +39,9 @@ WEFT_CLEANUP_DEFINE(struct weft_source, weft_source_free);
  * not there (-1) or cannot be listed: -errno, everything stays as it is. -ENOMEM: as far as it came; the next scan completes it.
  */
 int weft_source_scan(struct weft_source *source, int dir, struct weft_model *model, size_t *ret_changed);
+
+/* Milliseconds after which a scan may find a file settled that the last one did not accept as it was; -1: there is none. */
+int weft_source_due_ms(const struct weft_source *source);
 
 /* Calls each() for every problem of the last scan, file by file. */
 void weft_source_problems(const struct weft_source *source, void (*each)(void *context, const struct weft_problem *problem),

@@ -25,6 +25,7 @@ static const struct shape {
 	[WEFT_ROLE_SETTING] = { "SETTING", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
 	[WEFT_ROLE_FLUSH] = { "FLUSH", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
 	[WEFT_ROLE_LOG_LEVEL] = { "LOG_LEVEL", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
+	[WEFT_ROLE_GROW] = { "GROW", WEFT_ROLE_SIDE_CONTROL, BULK_ALWAYS, 0 },
 	[WEFT_ROLE_READY] = { "READY", WEFT_ROLE_SIDE_MAIN, BULK_ALWAYS, 0 },
 	[WEFT_ROLE_RESULT] = { "RESULT", WEFT_ROLE_SIDE_MAIN, BULK_NEVER, 0 },
 	[WEFT_ROLE_DATA] = { "DATA", WEFT_ROLE_SIDE_MAIN, BULK_MAYBE, 0 }, /* empty maps: no memfd */
@@ -65,16 +66,15 @@ static int check_arguments(const struct weft_role_message *message, struct weft_
 		if (message->arg[0] > 0xffffffffu || message->arg[1] & ~(__u64)WEFT_POD_F_OPT_OUT)
 			return weft_err_set(err, EBADMSG, "BIND with workload %llu and flags %#llx", message->arg[0], message->arg[1]);
 		break;
+	case WEFT_ROLE_GROW:
 	case WEFT_ROLE_READY:
 		if (message->bytes != sizeof(struct weft_role_capacity))
-			return weft_err_set(err, EBADMSG, "READY with %llu bytes, expected the capacities, %zu", message->bytes,
-					    sizeof(struct weft_role_capacity));
-		break;
-	case WEFT_ROLE_RESULT:
-		if (message->error > 0)
-			return weft_err_set(err, EBADMSG, "RESULT with error %d, which is positive", message->error);
+			return weft_err_set(err, EBADMSG, "%s with %llu bytes, expected the capacities, %zu", shapes[message->type].name,
+					    message->bytes, sizeof(struct weft_role_capacity));
 		break;
 	}
+	if (message->error > 0)
+		return weft_err_set(err, EBADMSG, "%s with error %d, which is positive", shapes[message->type].name, message->error);
 	if (length && message->type != WEFT_ROLE_BIND)
 		return weft_err_set(err, EBADMSG, "%s with a name", shapes[message->type].name);
 	return 0;

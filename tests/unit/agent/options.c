@@ -91,7 +91,7 @@ static void test_repeated(void **state)
 static void test_wrong(void **state)
 {
 	const struct {
-		const char *words[4];
+		const char *words[5];
 		const char *said;
 	} rows[] = {
 		{ { "--nonsense" }, "--nonsense: no such option" },
@@ -115,6 +115,9 @@ static void test_wrong(void **state)
 		{ { "--map-size", "setting=2" }, "is fixed" },
 		{ { "--map-size", "live=2" }, "give endpoint=2" },
 		{ { "--map-size", "endpoint=1048577" }, "at most 1048576 endpoints" },
+		{ { "--map-max", "affinity=10" }, "weft_affinity never grows" },
+		{ { "--map-max", "endpoint=1048577" }, "--map-max endpoint=1048577: at most 1048576 endpoints" },
+		{ { "--map-size", "frontend=11", "--map-max", "frontend=10" }, "less than its --map-size, 11" },
 		{ { "--json" }, "--json goes with" },
 		{ { "--check", "a", "--uninstall" }, "only one of" },
 		{ { "--role", "init" }, "init starts the roles" },
@@ -129,6 +132,23 @@ static void test_wrong(void **state)
 		assert_contains(err.text, rows[i].said);
 		assert_string_equal(options.config, "untouched");
 	}
+}
+
+static void test_ceilings(void **state)
+{
+	struct weft_options options;
+	struct weft_err err;
+
+	(void)state;
+	assert_int_equal(PARSE("--map-max", "frontend=100", "--map-size", "frontend=100", "--map-size", "slot=8000000", "--map-size", "pod=5"), 0);
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_FRONTEND], 100);
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_SLOT], 8000000);
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_POD], 1 << 20);
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_ENDPOINT], 1 << WEFT_ENDPOINT_INDEX_BITS);
+	/* Main is asked to make these larger by nobody. */
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_SETTING], 0);
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_LIVE], 0);
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_AGGREGATE], 0);
 }
 
 /* What people are told is what is understood. */
@@ -157,7 +177,7 @@ static void test_help(void **state)
 		parse((const char *const[]){ name, NULL }, &options, &err);
 		assert_null(strstr(err.text, "no such option"));
 	}
-	assert_int_equal(options_seen, 17);
+	assert_int_equal(options_seen, 18);
 	free(text);
 }
 
@@ -165,7 +185,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults), cmocka_unit_test(test_all),  cmocka_unit_test(test_repeated),
-		cmocka_unit_test(test_wrong),	 cmocka_unit_test(test_help),
+		cmocka_unit_test(test_wrong),	 cmocka_unit_test(test_help), cmocka_unit_test(test_ceilings),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -108,7 +109,7 @@ static int set_up(void **state)
 	strcpy(f->top, "/tmp/weft-source-XXXXXX");
 	assert_non_null(mkdtemp(f->top));
 	f->dir = open(f->top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	f->source = weft_source_new();
+	f->source = weft_source_new(WEFT_SOURCE_SETTLE_MS);
 	f->model = weft_model_new(&options, weft_names_new());
 	assert_non_null(f->source);
 	assert_non_null(f->model);
@@ -214,9 +215,99 @@ static void test_torn(void **state)
 	assert_int_equal(port_of(f, "a"), 11);
 	assert_int_equal(port_of(f, "b"), 2);
 	assert_int_equal(state_of(f, "b", "a.yaml"), 1);
-	put(f, "a.yaml", "");
+	put(f, "a.yaml", "\n");
 	scan(f);
 	assert_int_equal(weft_source_count(f->source), 0);
+}
+
+/* As if it had been written two seconds ago; its size and content stay. */
+static void age(struct fixture *f, const char *name)
+{
+	char command[100];
+
+	snprintf(command, sizeof(command), "touch -m -d '3 seconds ago' %s", name);
+	run(f, command);
+}
+
+static void test_no_final_newline(void **state)
+{
+	static const char block[] = "apiVersion: v1\nkind: Service\nmetadata: {name: b, namespace: shop}\n"
+				    "spec:\n  clusterIP: 10.96.0.2\n  ports:\n  - port: 22";
+	struct fixture *f = *state;
+	char text[1000];
+
+	assert_int_equal(weft_source_due_ms(f->source), -1);
+	put(f, "a.yaml", SERVICE("a", "1") AND SERVICE("b", "2"));
+	scan(f);
+	assert_int_equal(weft_source_due_ms(f->source), -1);
+	snprintf(text, sizeof(text), "%s%s%s", SERVICE("a", "11"), AND, block);
+	put(f, "a.yaml", text);
+	scan(f);
+	assert_int_equal(port_of(f, "a"), 11);
+	assert_int_equal(port_of(f, "b"), 2);
+	assert_int_equal(state_of(f, "b", "a.yaml"), 1);
+	assert_contains(problems(f).all, "ends in the middle of a line");
+	assert_in_range(weft_source_due_ms(f->source), 1, WEFT_SOURCE_SETTLE_MS + 1);
+	age(f, "a.yaml");
+	scan(f);
+	assert_int_equal(port_of(f, "b"), 22);
+	assert_int_equal(state_of(f, "b", "a.yaml"), 0);
+	assert_int_equal(problems(f).count, 0);
+	assert_int_equal(weft_source_due_ms(f->source), -1);
+}
+
+/* Nobody touches the file: the second look is what takes it. */
+static void test_settles_by_itself(void **state)
+{
+	struct fixture *f = *state;
+	int due;
+
+	weft_source_free(f->source);
+	f->source = weft_source_new(200);
+	put(f, "a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec:\n  clusterIP: 10.96.0.1\n  ports:\n  - port: 1");
+	scan(f);
+	assert_int_equal(port_of(f, "a"), 0);
+	due = weft_source_due_ms(f->source);
+	assert_in_range(due, 1, 201);
+	assert_int_equal(poll(NULL, 0, due), 0);
+	assert_int_equal(weft_source_due_ms(f->source), 0);
+	scan(f);
+	assert_int_equal(weft_source_due_ms(f->source), -1);
+	assert_int_equal(port_of(f, "a"), 1);
+	assert_int_equal(problems(f).count, 0);
+}
+
+static void test_emptied(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a.yaml", SERVICE("a", "1"));
+	scan(f);
+	put(f, "a.yaml", "");
+	scan(f);
+	assert_int_equal(port_of(f, "a"), 1);
+	assert_int_equal(problems(f).count, 0);
+	assert_in_range(weft_source_due_ms(f->source), 1, WEFT_SOURCE_SETTLE_MS + 1);
+	age(f, "a.yaml");
+	scan(f);
+	assert_int_equal(port_of(f, "a"), 0);
+	assert_int_equal(weft_source_due_ms(f->source), -1);
+}
+
+/* A clock that was set back does not keep a file waiting for good. */
+static void test_written_in_the_future(void **state)
+{
+	struct fixture *f = *state;
+
+	weft_source_free(f->source);
+	f->source = weft_source_new(200);
+	put(f, "a.yaml", "");
+	run(f, "touch -m -d '1 hour' a.yaml");
+	scan(f);
+	assert_in_range(weft_source_due_ms(f->source), 1, 201);
+	assert_int_equal(poll(NULL, 0, 201), 0);
+	scan(f);
+	assert_int_equal(weft_source_due_ms(f->source), -1);
 }
 
 static void test_two_files(void **state)
@@ -354,6 +445,8 @@ int main(void)
 		TEST(test_comes_changes_goes),	     TEST(test_what_is_no_file_of_ours),
 		TEST(test_refused_alone),	     TEST(test_refused_without_a_good_version),
 		TEST(test_torn),		     TEST(test_two_files),
+		TEST(test_no_final_newline),	     TEST(test_settles_by_itself),
+		TEST(test_emptied),		     TEST(test_written_in_the_future),
 		TEST(test_owner_refused_while_another_file_is_good), TEST(test_moved_to_another_file),
 		TEST(test_twice_in_one_file),	     TEST(test_configmap),
 		TEST(test_link_out_of_the_directory), TEST(test_too_large),
