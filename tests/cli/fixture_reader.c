@@ -32,6 +32,7 @@ struct table {
 	size_t count;
 	__u32 key_size, value_size, max_entries;
 	const char *name, *sentence;
+	bool array;
 };
 
 struct weft_reader {
@@ -120,6 +121,7 @@ static void fill(struct weft_reader *reader, enum weft_map map, const void *valu
 	for (__u32 i = 0; i < count; i++)
 		put(reader, map, &i, (const char *)values + (size_t)i * table->value_size);
 	table->max_entries = count;
+	table->array = true;
 }
 
 static void endpoints(struct weft_reader *reader)
@@ -422,6 +424,7 @@ int weft_reader_map_info(struct weft_reader *reader, enum weft_map map, struct w
 					    .id = 100 + map,
 					    .max_entries = table->max_entries,
 					    .entries = table->count,
+					    .array = table->array,
 					    .bytes = 4096 * (1 + (__u64)table->count),
 					    .key_size = table->key_size,
 					    .value_size = table->value_size };

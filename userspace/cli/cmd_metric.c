@@ -233,9 +233,11 @@ int weft_cmd_map_list(struct weft_context *context, const struct weft_args *args
 		weft_output_row(out);
 		weft_output_text(out, "name", info.name);
 		weft_output_number(out, "id", info.id);
-		weft_output_number(out, "entries", info.entries);
+		/* an array is full by nature: saying so would alarm */
+		if (!info.array)
+			weft_output_number(out, "entries", info.entries);
 		weft_output_number(out, "max_entries", info.max_entries);
-		if (info.max_entries)
+		if (!info.array && info.max_entries)
 			weft_output_real(out, "fill", (double)info.entries / info.max_entries);
 		weft_output_number(out, "bytes", info.bytes);
 		weft_output_number(out, "key_size", info.key_size);

@@ -336,9 +336,9 @@ static const struct weft_column prog_list_columns[] = {
 static const struct weft_column map_list_columns[] = {
 	{ "name", "Name", WEFT_COLUMN_TEXT, "name" },
 	{ "id", "Id", WEFT_COLUMN_NUMBER, "the kernel's id" },
-	{ "entries", "Entries", WEFT_COLUMN_NUMBER, "entries in use; all of them in an array" },
+	{ "entries", "Entries", WEFT_COLUMN_NUMBER, "entries in use; left out for an array, which has all of them from the start" },
 	{ "max_entries", "Max", WEFT_COLUMN_NUMBER, "entries that there is room for" },
-	{ "fill", "Fill", WEFT_COLUMN_SHARE, "entries by max_entries, 0 to 1" },
+	{ "fill", "Fill", WEFT_COLUMN_SHARE, "entries by max_entries, 0 to 1; left out for an array" },
 	{ "bytes", "Memory", WEFT_COLUMN_BYTES, "memory that the kernel charges" },
 	{ "key_size", NULL, WEFT_COLUMN_NUMBER, "bytes of a key" },
 	{ "value_size", NULL, WEFT_COLUMN_NUMBER, "bytes of a value" },

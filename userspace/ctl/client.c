@@ -45,7 +45,7 @@ int weft_client_open(const char *run, struct weft_client **ret_client, struct we
 	if (connect(client->sock, (struct sockaddr *)&name, sizeof(name)) < 0) {
 		if (errno == EACCES || errno == EPERM)
 			return weft_err_set(err, errno, "not allowed to speak to the agent on %s: run this as root", client->path);
-		return weft_err_set(err, errno, "no agent answers on %s (%m): read-only views of what is in the kernel work without it",
+		return weft_err_set(err, errno, "no agent answers on %s (%m): start weftd, or name its run folder; what the kernel holds is shown without it",
 				    client->path);
 	}
 	*ret_client = weft_take_ptr(client);

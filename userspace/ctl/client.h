@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 
-#define WEFT_CLIENT_TIMEOUT_MS 30000 /* for one answer */
+#define WEFT_CLIENT_TIMEOUT_MS 10000 /* for one answer */
 #define WEFT_CLIENT_MAX_LINE (256u << 20) /* bytes of one answer */
 
 struct weft_client;

@@ -152,6 +152,7 @@ static void test_malformed(void **state)
 		{ WEFT_ROLE_BIND, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(name[0]), '/', "without the plain name" },
 		{ WEFT_ROLE_FLUSH, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(name[0]), 'a', "FLUSH with a name" },
 		{ WEFT_ROLE_READY, WEFT_ROLE_SIDE_MAIN, WITH_FD, WHOLE, FIELD(bytes), 4, "expected the capacities" },
+		{ WEFT_ROLE_GROW, WEFT_ROLE_SIDE_CONTROL, WITH_FD, WHOLE, FIELD(bytes), 4, "expected the capacities" },
 		{ WEFT_ROLE_RESULT, WEFT_ROLE_SIDE_MAIN, NO_FD, WHOLE, FIELD(error), 1, "positive" },
 	};
 	int *sockets = *state;
@@ -208,8 +209,8 @@ static void test_names(void **state)
 	assert_int_equal(weft_role_check(&message, sizeof(message), false, WEFT_ROLE_SIDE_CONTROL, &got, &err), 0);
 	message.name[3] = '/';
 	assert_int_equal(weft_role_check(&message, sizeof(message), false, WEFT_ROLE_SIDE_CONTROL, &got, &err), -EBADMSG);
-	assert_string_equal(weft_role_type_name(WEFT_ROLE_LOG_LEVEL), "LOG_LEVEL");
-	assert_null(weft_role_type_name(WEFT_ROLE_LOG_LEVEL + 1));
+	assert_string_equal(weft_role_type_name(WEFT_ROLE_GROW), "GROW");
+	assert_null(weft_role_type_name(WEFT_ROLE_GROW + 1));
 	assert_null(weft_role_type_name(1u << 30));
 }
 
