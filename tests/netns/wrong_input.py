@@ -23,7 +23,7 @@ def refused(lab, documents, *parts, severity="error"):
     lab.write("bad.yaml", documents)
     try:
         def told():
-            return [p for p in lab.problems() if all(part in f"{p['file']}:{p['line']} {p['resource']} {p['path']} {p['text']}" for part in parts)]
+            return [p for p in lab.problems() if all(part in f"{p['file']}:{p.get('line', '')} {p['resource']} {p['path']} {p['text']}" for part in parts)]
 
         problem = wait_for(told, lambda: f"a problem that says {parts}; there are {lab.problems()}")[0]
         equal(problem["severity"], severity, f"severity of {problem}")

@@ -36,6 +36,7 @@ struct weft_control {
 	sd_event_source *link_late; /* how long to wait for init to bring main back */
 	bool greeted; /* this main's maps were read */
 	bool adopted; /* main found maps of an earlier run */
+	uint64_t made_ns; /* of the set of maps that the model mirrors (struct weft_setting.boot_ns); 0 = none yet */
 	uint64_t features, forced;
 	struct weft_role_capacity capacity;
 
@@ -49,6 +50,7 @@ struct weft_control {
 	bool owed; /* the last commit or what it wanted done is not wholly done */
 	bool cut_failed; /* and it was said */
 	bool frees; /* the model waits to free something: it wants live counts */
+	uint64_t looked_ns; /* when it last got them */
 	sd_event_source *later; /* the next commit: grace periods and retries */
 	unsigned int retry_ms;
 

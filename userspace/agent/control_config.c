@@ -74,7 +74,8 @@ static int read_names(struct weft_control *control, struct weft_err *err)
 		return 0;
 	r = fd < 0 ? -errno : weft_read_all(fd, NAMES_LIMIT, &text);
 	if (r < 0)
-		return weft_err_set(err, r, "cannot read %s/names: %m; repair it, or remove it and give all services new ids",
+		return weft_err_set(err, r, "cannot read %s/names: %m; control runs as the user of --user and must own it; repair it, or remove it and "
+				    "give all services new ids",
 				    control->options->state);
 	r = weft_names_parse(control->names, text.data ? text.data : "", text.size, &bad);
 	if (r == -ENOMEM)
@@ -119,6 +120,11 @@ static int write_journal(struct weft_control *control)
 		return 0;
 	if (fstat(control->names_file, &st) < 0)
 		return -errno;
+	if (st.st_nlink == 0) {
+		/* Removed under our hands: what is appended there is lost. */
+		close(weft_take_fd(control->names_file));
+		return rewrite_names(control);
+	}
 	r = weft_write_all(control->names_file, control->journal.data, control->journal.size);
 	if (r < 0) {
 		if (ftruncate(control->names_file, st.st_size) < 0)
@@ -391,8 +397,12 @@ static void commit(struct weft_control *control)
 		come_back(control, FREES_MS); /* it would hang with main */
 		return;
 	}
-	if (control->frees && read_live(control, &live, &live_count) < 0 && !control->greeted)
-		return;
+	/* The whole of weft_live is a lot to read for every one of a hundred changes a second. */
+	if (control->frees && began_ns - control->looked_ns >= FREES_MS * 1000000ull) {
+		control->looked_ns = began_ns;
+		if (read_live(control, &live, &live_count) < 0 && !control->greeted)
+			return;
+	}
 	r = commit_model(control, began_ns, live, live_count, &plan, &problems, &err);
 	if (!control->greeted)
 		return;
@@ -505,6 +515,19 @@ static int look_at_adopted(struct weft_control *control, const struct weft_link_
 	return 0;
 }
 
+/* When the set of maps was made, which tells it from another; 0 if the batch does not say. */
+static uint64_t made_ns(const struct weft_link_bulk *batch)
+{
+	struct weft_batch_walk walk = { .data = batch->data, .size = batch->size };
+	struct weft_setting setting = { 0 };
+
+	while (weft_batch_next(&walk) > 0)
+		if (walk.run.map == WEFT_MAP_SETTING && walk.run.count == 1 && walk.values)
+			memcpy(&setting, walk.values, sizeof(setting));
+	return setting.boot_ns;
+}
+
+/* -ESTALE: these are other maps than those that the model mirrors. */
 static int adopt(struct weft_control *control, struct weft_err *err)
 {
 	struct weft_role_message hello = weft_role_message(WEFT_ROLE_HELLO, 0);
@@ -536,6 +559,9 @@ static int adopt(struct weft_control *control, struct weft_err *err)
 	r = weft_control_call(control, &read, NULL, 0, NULL, &batch, err);
 	if (r < 0)
 		return r;
+	if (control->made_ns && control->made_ns != made_ns(&batch))
+		return weft_err_set(err, ESTALE, "main had to make the maps anew");
+	control->made_ns = made_ns(&batch);
 	r = weft_model_adopt(control->model, batch.size ? batch.data : "", batch.size, weft_control_now(CLOCK_MONOTONIC));
 	if (r == 0)
 		r = look_at_adopted(control, &batch);
@@ -553,6 +579,12 @@ void weft_control_greet(struct weft_control *control)
 	control->greeted = false;
 	control->flags_sent = false;
 	r = adopt(control, &err);
+	if (r == -ESTALE) {
+		/* All that the model believes of the kernel is void. A new process knows as little, and that way is well trodden. */
+		weft_warning("%s: beginning anew", err.text);
+		sd_event_exit(control->loop, WEFT_EXIT_FAILURE);
+		return;
+	}
 	if (r < 0) {
 		if (control->link.sock >= 0) /* else it is on its way back already */
 			weft_control_lost(control, -EBADMSG, &err);

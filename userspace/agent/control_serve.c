@@ -100,14 +100,8 @@ static void answer_status(struct weft_control *control, struct weft_server_clien
 	(void)request;
 	weft_control_problems(control, count_problem, &tally);
 	if (control->model) {
-		const struct weft_names *names = weft_model_names(control->model);
-		const struct weft_service_name *service = NULL;
-		const struct weft_workload_name *workload = NULL;
-
-		while ((service = weft_names_next_service(names, service ? service->id : 0)))
-			services++;
-		while ((workload = weft_names_next_workload(names, workload ? workload->id : 0)))
-			workloads++;
+		services = weft_model_services(control->model);
+		workloads = weft_model_workloads(control->model);
 		endpoints = weft_model_endpoints(control->model);
 	}
 	add(status, "version", text_of(WEFT_VERSION));

@@ -32,6 +32,9 @@
 #include "net/netns.h"
 #include "net/sock_destroy.h"
 
+/* A hook that somebody removed is back about this much later; looking costs one readdir. */
+#define PINS_CHECK_US 2000000
+
 struct main_role {
 	const struct weft_options *options;
 	sd_event *loop;
@@ -413,6 +416,23 @@ static int on_records(sd_event_source *source, int fd, uint32_t revents, void *c
 	return 0;
 }
 
+/*
+ * Removing a pin detaches its hook, and nothing tells us. Beginning anew makes
+ * the pins again, and control then writes what they lack.
+ */
+static int on_pins_due(sd_event_source *source, uint64_t usec, void *context)
+{
+	struct main_role *role = context;
+
+	(void)usec;
+	if (!weft_kernel_links_pinned(role->kernel)) {
+		weft_error("links pinned below %s were removed: the mesh is not in force; making them again", role->how.pins);
+		return sd_event_exit(role->loop, WEFT_EXIT_FAILURE);
+	}
+	sd_event_source_set_time_relative(source, PINS_CHECK_US);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
 /* Returns an exit code. */
 static int open_kernel(struct main_role *role, struct weft_options *options, struct weft_err *err)
 {
@@ -447,6 +467,8 @@ static int set_up_loop(struct main_role *role)
 		r = sd_event_add_io(role->loop, NULL, WEFT_FD_INIT, EPOLLIN, on_init, role);
 	if (r >= 0)
 		r = sd_event_add_io(role->loop, &role->records, weft_kernel_event_fd(role->kernel), EPOLLIN, on_records, role);
+	if (r >= 0)
+		r = sd_event_add_time_relative(role->loop, NULL, CLOCK_MONOTONIC, PINS_CHECK_US, 0, on_pins_due, role);
 	if (r >= 0)
 		r = take_peer(role, WEFT_FD_PEER);
 	return r;

@@ -12,6 +12,7 @@ struct service {
 	const struct weft_service_name *name; /* NULL: unknown */
 	size_t first, count; /* of its frontends */
 	uint64_t live;
+	bool in_use; /* has an endpoint, or one that is on its way out */
 };
 
 static int by_id(const void *left, const void *right)
@@ -51,7 +52,7 @@ static int collect(struct weft_view *view, struct service **ret_services, size_t
 	const struct weft_view_frontend *frontends;
 	const struct weft_endpoint *endpoints;
 	const struct weft_service_name *name;
-	size_t room = 0, count = 0, unique = 0, frontends_count, endpoints_count;
+	size_t room = 0, count = 0, unique = 0, kept = 0, frontends_count, endpoints_count;
 	uint32_t previous = 0;
 	int r;
 
@@ -93,13 +94,19 @@ static int collect(struct weft_view *view, struct service **ret_services, size_t
 		r = weft_view_live(view, endpoints[i].id, &live, err);
 		if (r < 0)
 			return r;
-		if (found)
+		if (found) {
 			found->live += live;
+			found->in_use = true;
+		}
 	}
-	if (unique)
-		qsort(services, unique, sizeof(*services), by_name);
+	/* A name outlives its service for a while, so that records of it can still be read: it is no service any more. */
+	for (size_t i = 0; i < unique; i++)
+		if (services[i].count || services[i].in_use)
+			services[kept++] = services[i];
+	if (kept)
+		qsort(services, kept, sizeof(*services), by_name);
 	*ret_services = weft_take_ptr(services);
-	*ret_count = unique;
+	*ret_count = kept;
 	return 0;
 }
 

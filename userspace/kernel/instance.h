@@ -23,6 +23,8 @@ struct weft_kernel {
 	int recount_udp;
 	int cut_tcp; /* -1: the kernel lacks bpf_sock_destroy */
 	int cut_udp;
+	char *pins; /* where, and how many links were there after opening */
+	size_t links;
 };
 
 /* Writes kernel->setting with these values and, if the kernel took it, keeps it. */

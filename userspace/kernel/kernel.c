@@ -39,6 +39,7 @@ struct weft_kernel *weft_kernel_close(struct weft_kernel *kernel)
 	weft_closep(&kernel->cut_tcp);
 	weft_closep(&kernel->cut_udp);
 	weft_bpf__destroy(kernel->skel);
+	free(kernel->pins);
 	free(kernel);
 	return NULL;
 }
@@ -595,9 +596,20 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 		return r;
 	}
 	weft_journal_commit(&journal);
+	/* Only to notice later that somebody removed them: an instance that cannot tell works all the same. */
+	kernel->pins = strdup(options->pins);
+	if (weft_pins_count_links(options->pins, &kernel->links) < 0)
+		kernel->links = 0;
 	*ret_kernel = weft_take_ptr(kernel);
 	*ret_adopted = adopted;
 	return 0;
+}
+
+bool weft_kernel_links_pinned(const struct weft_kernel *kernel)
+{
+	size_t links = 0;
+
+	return !kernel->pins || (weft_pins_count_links(kernel->pins, &links) == 0 && links >= kernel->links);
 }
 
 int weft_kernel_uninstall(const char *pins, struct weft_err *err)

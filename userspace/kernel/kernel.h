@@ -62,6 +62,9 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 struct weft_kernel *weft_kernel_close(struct weft_kernel *kernel);
 WEFT_CLEANUP_DEFINE(struct weft_kernel, weft_kernel_close);
 
+/* False: a link that was pinned when the instance was opened is gone, and with it a hook. */
+bool weft_kernel_links_pinned(const struct weft_kernel *kernel);
+
 /* Unpins every link and map below `pins` and removes its folders. Needs no open instance; ENOENT is success. */
 int weft_kernel_uninstall(const char *pins, struct weft_err *err);
 

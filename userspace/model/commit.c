@@ -732,7 +732,7 @@ static void free_ranges(struct weft_model *model, uint64_t now_ns)
 	model->pending_count = kept;
 }
 
-static bool workload_in_use(const struct weft_model *model, uint32_t id)
+bool weft_workload_in_use(const struct weft_model *model, uint32_t id)
 {
 	const struct weft_workload_name *name = weft_names_workload(model->names, id);
 	const struct weft_entry *entry;
@@ -758,7 +758,7 @@ static void forget_departed(struct weft_model *model, uint64_t now_ns)
 			continue;
 		}
 		if (departed->workload) {
-			if (!workload_in_use(model, departed->id))
+			if (!weft_workload_in_use(model, departed->id))
 				weft_names_drop_workload(model->names, departed->id, &model->journal);
 			continue;
 		}
@@ -884,7 +884,7 @@ static int check_names(struct weft_model *model, uint64_t now_ns)
 			(struct weft_departed){ .id = service->id, .since_ns = now_ns };
 	}
 	while ((workload = weft_names_next_workload(model->names, workload ? workload->id : 0))) {
-		if (workload_in_use(model, workload->id))
+		if (weft_workload_in_use(model, workload->id))
 			continue;
 		if (weft_grow(&model->departed, &model->departed_room, model->departed_count + 1,
 			      sizeof(*model->departed)) < 0)

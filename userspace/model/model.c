@@ -118,6 +118,25 @@ int weft_model_grow(struct weft_model *model, const struct weft_role_capacity *c
 	return 0;
 }
 
+size_t weft_model_services(const struct weft_model *model)
+{
+	size_t count = 0;
+
+	for (const struct weft_service_state *service = model->service; service; service = service->hh.next)
+		count += service->unit != NULL;
+	return count;
+}
+
+size_t weft_model_workloads(const struct weft_model *model)
+{
+	const struct weft_workload_name *name = NULL;
+	size_t count = 0;
+
+	while ((name = weft_names_next_workload(model->names, name ? name->id : 0)))
+		count += weft_workload_in_use(model, name->id);
+	return count;
+}
+
 size_t weft_model_endpoints(const struct weft_model *model)
 {
 	size_t count = 0;

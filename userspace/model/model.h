@@ -88,7 +88,12 @@ void weft_model_distrust(struct weft_model *model);
 /* Main's maps are larger now and hold what they held; sizes that did not grow are left alone. -ENOMEM: as it was. */
 int weft_model_grow(struct weft_model *model, const struct weft_role_capacity *capacity);
 
-/* In the kernel and not on their way out, as the last commit has it. */
+/*
+ * What the last commit put in force: service ports, workloads, and endpoints that are not on their way out.
+ * The names file holds more, because a name outlives its owner for a while.
+ */
+size_t weft_model_services(const struct weft_model *model);
+size_t weft_model_workloads(const struct weft_model *model);
 size_t weft_model_endpoints(const struct weft_model *model);
 
 /* Mesh-wide settings in force (the default if there is no MeshConfig). */

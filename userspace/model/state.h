@@ -298,4 +298,7 @@ int weft_compile_source(struct weft_model *model, struct weft_entry *entry);
 const char *weft_entry_netns(const struct weft_entry *entry);
 bool weft_entry_opted_out(const struct weft_model *model, const struct weft_entry *entry);
 
+/* Whether a workload id still stands for a resource. */
+bool weft_workload_in_use(const struct weft_model *model, uint32_t id);
+
 #endif
