@@ -243,6 +243,14 @@ static const struct weft_view_candidate *candidate(const struct walk *walk, uint
 	return NULL;
 }
 
+static bool any_ready(const struct walk *walk)
+{
+	for (size_t i = 0; i < walk->candidates_count; i++)
+		if (walk->candidates[i].endpoint.state == WEFT_ENDPOINT_READY)
+			return true;
+	return false;
+}
+
 static int find_affinity(struct walk *walk)
 {
 	struct weft_affinity_key key = { .client = walk->netns, .service = walk->frontend.service };
@@ -285,6 +293,14 @@ static int find_affinity(struct walk *walk)
 		return 0;
 	}
 	weft_addr_port_format(&endpoint.addr, ntohs(endpoint.port), text);
+	if ((walk->frontend.flags & WEFT_FRONTEND_F_LOCAL) && !(endpoint.flags & WEFT_ENDPOINT_F_LOCAL)) {
+		step(walk, "affinity", "go on", "the client used %s, but this address takes endpoints of this node only", text);
+		return 0;
+	}
+	if (endpoint.state == WEFT_ENDPOINT_SERVING && any_ready(walk)) {
+		step(walk, "affinity", "go on", "the client used %s, which terminates while others are ready", text);
+		return 0;
+	}
 	step(walk, "affinity", "found", "the client used %s %" PRIu64 " s ago, the timeout is %u s", text,
 	     since / 1000000000u, walk->frontend.affinity_s);
 	walk->kept = kept.endpoint;
