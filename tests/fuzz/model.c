@@ -20,6 +20,7 @@ struct run {
 	struct weft_model *model;
 	struct weft_buf journal; /* of all commits */
 	uint64_t now_ns;
+	bool tied; /* two of one age want one address: who came first has it, so that it matters what came when */
 };
 
 static void run_start(struct run *run)
@@ -48,6 +49,8 @@ static int run_commit(struct run *run)
 	uint32_t failed;
 	int r = weft_model_commit(run->model, run->now_ns, live, ENTRIES, &plan, &problems, &err);
 
+	for (size_t i = 0; i < problems.count; i++)
+		run->tied |= strstr(problems.item[i].text, "which came first") != NULL;
 	weft_problems_done(&problems);
 	run->now_ns += WEFT_MODEL_GRACE_NS / 2;
 	assert(r == 0 || (r == -ENOSPC && err.text[0] && !plan.batch.size));
@@ -83,6 +86,8 @@ static void check_same(const struct run *step, const struct run *whole)
 {
 	weft_buf_done_on_exit struct weft_buf a = WEFT_BUF_INIT, b = WEFT_BUF_INIT;
 
+	if (step->tied || whole->tied)
+		return;
 	assert(weft_model_print(step->model, &a) == 0 && weft_model_print(whole->model, &b) == 0);
 	assert(a.size == b.size && (!a.size || memcmp(a.data, b.data, a.size) == 0));
 }

@@ -4,32 +4,37 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <uthash.h>
 
 #include "base/io.h"
+#include "base/table.h"
 
 /* A file changed within this time before it was read may change again without its times showing it. */
 #define RACY_NS 100000000ull
+/* Of text: what its reading takes is many times that, and most of it is free again in pieces between what is kept. */
+#define TRIM_BYTES (1u << 20)
 
 struct file;
 
 /* One resource of one file; in `owned`, one that is in force. */
 struct entry {
-	UT_hash_handle hh;
-	char *key; /* "kind namespace name" */
-	enum weft_kind kind;
-	char *namespace;
-	char *name;
-	unsigned int line;
-	bool last_good; /* the file does not give it any more, but by mistake */
 	struct weft_resource *resource; /* until the model takes it */
 	const struct file *file; /* of an owned one: whose it is, NULL while that is not settled */
+	unsigned int line;
 	unsigned int scan; /* of an owned one: when it was last claimed */
+	uint8_t kind;
+	bool last_good; /* the file does not give it any more, but by mistake */
+	char namespace[]; /* and the name behind its NUL */
+};
+
+struct entries {
+	struct entry **item;
+	size_t count, room;
 };
 
 struct signature {
@@ -45,38 +50,34 @@ struct file {
 	struct signature signature;
 	bool settled; /* the signature may be trusted */
 	uint64_t due_ns; /* CLOCK_REALTIME: when its text is to be taken as it is; 0: it was */
-	struct entry *entries; /* uthash by key, in the file's order */
+	struct entries entries; /* in the file's order */
 	struct weft_problems problems;
 };
 
 struct weft_source {
 	struct file **file; /* sorted by name */
 	size_t count;
-	struct entry *owned; /* uthash by key */
+	struct weft_table owned; /* entries by identity */
 	unsigned int scan;
+	size_t read; /* bytes, in this scan */
 	uint64_t settle_ns;
 	struct weft_problems shared; /* what only all files together show */
 };
 
-static void entry_free(struct entry *entry)
+static struct entry *entry_free(struct entry *entry)
 {
-	if (!entry)
-		return;
-	weft_resource_free(entry->resource);
-	free(entry->key);
-	free(entry->namespace);
-	free(entry->name);
+	if (entry)
+		weft_resource_free(entry->resource);
 	free(entry);
+	return NULL;
 }
 
-static void entries_free(struct entry **entries)
+static void entries_free(struct entries *entries)
 {
-	struct entry *entry, *next;
-
-	HASH_ITER(hh, *entries, entry, next) {
-		HASH_DELETE(hh, *entries, entry);
-		entry_free(entry);
-	}
+	for (size_t i = 0; i < entries->count; i++)
+		entry_free(entries->item[i]);
+	free(entries->item);
+	*entries = (struct entries){ 0 };
 }
 
 static struct file *file_free(struct file *file)
@@ -101,55 +102,75 @@ struct weft_source *weft_source_new(unsigned int settle_ms)
 
 struct weft_source *weft_source_free(struct weft_source *source)
 {
+	struct entry *owner;
+
 	if (!source)
 		return NULL;
 	for (size_t i = 0; i < source->count; i++)
 		file_free(source->file[i]);
 	free(source->file);
-	entries_free(&source->owned);
+	for (size_t at = 0; (owner = weft_table_next(&source->owned, &at));)
+		entry_free(owner);
+	weft_table_done(&source->owned);
 	weft_problems_done(&source->shared);
 	free(source);
 	return NULL;
 }
 
-static struct entry *lookup(struct entry *entries, const char *key)
+static const char *name_of(const struct entry *entry)
 {
-	struct entry *found;
+	return entry->namespace + strlen(entry->namespace) + 1;
+}
 
-	HASH_FIND_STR(entries, key, found);
-	return found;
+static uint32_t hash_identity(enum weft_kind kind, const char *namespace, const char *name)
+{
+	return weft_hash(name, strlen(name), weft_hash(namespace, strlen(namespace), kind));
+}
+
+static uint32_t hash_of(const void *item)
+{
+	const struct entry *entry = item;
+
+	return hash_identity(entry->kind, entry->namespace, name_of(entry));
+}
+
+static bool has_identity(const void *item, const void *key)
+{
+	const struct weft_identity *identity = key;
+	const struct entry *entry = item;
+
+	return entry->kind == identity->kind && strcmp(entry->namespace, identity->namespace) == 0 &&
+	       strcmp(name_of(entry), identity->name) == 0;
+}
+
+static struct entry *find(const struct weft_table *entries, enum weft_kind kind, const char *namespace, const char *name)
+{
+	const struct weft_identity identity = { kind, (char *)namespace, (char *)name };
+
+	return weft_table_find(entries, hash_identity(kind, namespace, name), has_identity, &identity);
+}
+
+static struct entry *lookup(const struct weft_table *entries, const struct entry *like)
+{
+	return find(entries, like->kind, like->namespace, name_of(like));
 }
 
 /* Adds an entry of that identity, or finds the one that is there. NULL: out of memory. */
-static struct entry *intern(struct entry **entries, enum weft_kind kind, const char *namespace, const char *name, bool *ret_new)
+static struct entry *intern(struct weft_table *entries, enum weft_kind kind, const char *namespace, const char *name, bool *ret_new)
 {
-	struct entry *entry, *twin;
-	char *key;
+	size_t size = strlen(namespace) + 1, name_size = strlen(name) + 1;
+	struct entry *entry = find(entries, kind, namespace, name);
 
-	if (asprintf(&key, "%d %s %s", (int)kind, namespace, name) < 0)
+	*ret_new = !entry;
+	if (entry)
+		return entry;
+	entry = calloc(1, sizeof(*entry) + size + name_size);
+	if (!entry)
 		return NULL;
-	twin = lookup(*entries, key);
-	if (twin) {
-		free(key);
-		*ret_new = false;
-		return twin;
-	}
-	entry = calloc(1, sizeof(*entry));
-	if (!entry) {
-		free(key);
-		return NULL;
-	}
-	entry->key = key;
-	entry->kind = kind;
-	entry->namespace = strdup(namespace);
-	entry->name = strdup(name);
-	if (!entry->namespace || !entry->name) {
-		entry_free(entry);
-		return NULL;
-	}
-	HASH_ADD_KEYPTR(hh, *entries, entry->key, strlen(entry->key), entry);
-	*ret_new = true;
-	return entry;
+	entry->kind = (uint8_t)kind;
+	memcpy(entry->namespace, namespace, size);
+	memcpy(entry->namespace + size, name, name_size);
+	return weft_table_add(entries, entry, hash_of) == 0 ? entry : entry_free(entry);
 }
 
 static bool wanted(const char *name)
@@ -274,24 +295,66 @@ static int add_shared_problem(struct weft_problems *problems, const struct file 
 {
 	char who[700];
 
-	snprintf(who, sizeof(who), "%s %s%s%s", weft_kind_name(entry->kind), entry->namespace, *entry->namespace ? "/" : "", entry->name);
+	snprintf(who, sizeof(who), "%s %s%s%s", weft_kind_name(entry->kind), entry->namespace, *entry->namespace ? "/" : "", name_of(entry));
 	return weft_problems_add(problems, WEFT_SEVERITY_ERROR, file->name, line, who, NULL,
 				 "is in %s already, line %u: that one is in force and this one is not used, remove one of them", other,
 				 other_line);
 }
 
-/* What the file says now, and what it said before and lost only by a mistake. */
-static int collect(struct weft_source *source, struct file *file, struct weft_conf_file *conf, struct entry **fresh)
+/* What is being collected of a file: in its order, and by identity. */
+struct fresh {
+	struct entries list;
+	struct weft_table by_identity;
+};
+
+static void fresh_done(struct fresh *fresh)
 {
-	struct entry *old, *next, *entry;
+	entries_free(&fresh->list);
+	weft_table_done(&fresh->by_identity);
+}
+
+/* As intern(). */
+static struct entry *collect_one(struct fresh *fresh, enum weft_kind kind, const char *namespace, const char *name, bool *ret_new)
+{
+	struct entries *list = &fresh->list;
+	struct entry *entry;
+
+	if (weft_grow(&list->item, &list->room, list->count + 1, sizeof(struct entry *)) < 0)
+		return NULL;
+	entry = intern(&fresh->by_identity, kind, namespace, name, ret_new);
+	if (entry && *ret_new)
+		list->item[list->count++] = entry;
+	return entry;
+}
+
+/* A version that is in force and that the file lost only by a mistake. */
+static int collect_last_good(struct fresh *fresh, enum weft_kind kind, const char *namespace, const char *name, unsigned int line)
+{
 	bool is_new;
+	struct entry *entry = collect_one(fresh, kind, namespace, name, &is_new);
+
+	if (!entry)
+		return -ENOMEM;
+	if (is_new) {
+		entry->line = line;
+		entry->last_good = true;
+	}
+	return 0;
+}
+
+/* What the file says now, and what it said before and lost only by a mistake. */
+static int collect(struct weft_source *source, struct file *file, struct weft_conf_file *conf, struct fresh *fresh)
+{
+	int r = 0;
 
 	for (size_t i = 0; i < conf->resource_count; i++) {
 		struct weft_resource *resource = conf->resource[i];
+		struct entry *entry;
+		bool is_new;
 
 		if (!resource)
 			continue;
-		entry = intern(fresh, resource->kind, resource->meta.namespace, resource->meta.name, &is_new);
+		entry = collect_one(fresh, resource->kind, resource->meta.namespace, resource->meta.name, &is_new);
 		if (!entry)
 			return -ENOMEM;
 		if (!is_new) {
@@ -302,40 +365,20 @@ static int collect(struct weft_source *source, struct file *file, struct weft_co
 		entry->line = resource->line;
 		entry->resource = weft_take_ptr(conf->resource[i]);
 	}
-	for (size_t i = 0; i < conf->refused_count; i++) {
+	for (size_t i = 0; r == 0 && i < conf->refused_count; i++) {
 		const struct weft_identity *identity = &conf->refused[i];
-		struct entry *owner;
+		const struct entry *owner = find(&source->owned, identity->kind, identity->namespace, identity->name);
 
-		entry = intern(fresh, identity->kind, identity->namespace, identity->name, &is_new);
-		if (!entry)
-			return -ENOMEM;
-		if (!is_new)
-			continue;
-		owner = lookup(source->owned, entry->key);
-		if (!owner) {
-			HASH_DELETE(hh, *fresh, entry);
-			entry_free(entry);
-			continue;
-		}
-		entry->line = owner->line;
-		entry->last_good = true;
+		if (owner)
+			r = collect_last_good(fresh, identity->kind, identity->namespace, identity->name, owner->line);
 	}
-	if (!conf->torn)
-		return 0;
-	HASH_ITER(hh, file->entries, old, next) {
-		const struct entry *owner = lookup(source->owned, old->key);
+	for (size_t i = 0; r == 0 && conf->torn && i < file->entries.count; i++) {
+		const struct entry *old = file->entries.item[i], *owner = lookup(&source->owned, old);
 
-		if (!owner || owner->file != file)
-			continue;
-		entry = intern(fresh, old->kind, old->namespace, old->name, &is_new);
-		if (!entry)
-			return -ENOMEM;
-		if (!is_new)
-			continue;
-		entry->line = old->line;
-		entry->last_good = true;
+		if (owner && owner->file == file)
+			r = collect_last_good(fresh, old->kind, old->namespace, name_of(old), old->line);
 	}
-	return 0;
+	return r;
 }
 
 /* A file that cannot be read is one that lost everything by a mistake. */
@@ -370,7 +413,7 @@ static int load(struct weft_source *source, int dir, struct file *file)
 	weft_cleanup(weft_conf_file_done) struct weft_conf_file conf = { 0 };
 	weft_close_on_exit int fd = open_beneath(dir, file->name);
 	struct signature signature = { 0 };
-	struct entry *fresh = NULL;
+	weft_cleanup(fresh_done) struct fresh fresh = { 0 };
 	struct stat st;
 	int r;
 
@@ -383,6 +426,7 @@ static int load(struct weft_source *source, int dir, struct file *file)
 	file->due_ns = due_ns(source, &signature);
 	weft_problems_done(&file->problems);
 	r = read_file(file, fd, &text);
+	source->read += text.size;
 	if (r == 0)
 		r = weft_conf_parse(file->name, text.data ? text.data : "", text.size, !file->due_ns, &conf, &file->problems);
 	else if (r != -ENOMEM) {
@@ -395,21 +439,19 @@ static int load(struct weft_source *source, int dir, struct file *file)
 		r = collect(source, file, &conf, &fresh);
 	if (r < 0) {
 		file->settled = false;
-		entries_free(&fresh);
 		return r;
 	}
 	entries_free(&file->entries);
-	file->entries = fresh;
+	file->entries = fresh.list;
+	fresh.list = (struct entries){ 0 };
 	return 0;
 }
 
 /* What it has in force stays until the owners are settled, but is nobody's. */
 static void forget(struct weft_source *source, struct file *file)
 {
-	struct entry *entry, *next;
-
-	HASH_ITER(hh, file->entries, entry, next) {
-		struct entry *owner = lookup(source->owned, entry->key);
+	for (size_t i = 0; i < file->entries.count; i++) {
+		struct entry *owner = lookup(&source->owned, file->entries.item[i]);
 
 		if (owner && owner->file == file)
 			owner->file = NULL;
@@ -474,7 +516,7 @@ static int claim_new(struct settling *settling, struct file *file, struct entry 
 	bool is_new;
 	int r;
 
-	owner = intern(&settling->source->owned, entry->kind, entry->namespace, entry->name, &is_new);
+	owner = intern(&settling->source->owned, entry->kind, entry->namespace, name_of(entry), &is_new);
 	if (!owner)
 		return -ENOMEM;
 	r = weft_model_put(settling->model, weft_take_ptr(entry->resource));
@@ -493,7 +535,7 @@ static int claim_new(struct settling *settling, struct file *file, struct entry 
 static int claim(struct settling *settling, struct file *file, struct entry *entry)
 {
 	struct weft_source *source = settling->source;
-	struct entry *owner = lookup(source->owned, entry->key);
+	struct entry *owner = lookup(&source->owned, entry);
 
 	if (owner && owner->scan == source->scan && owner->file) {
 		weft_resource_free(weft_take_ptr(entry->resource));
@@ -522,10 +564,9 @@ static int claim(struct settling *settling, struct file *file, struct entry *ent
 /* A refused document of a file that never had a good version holds on to what another file had, if nobody else gives it. */
 static void claim_last_good(struct weft_source *source, struct file *file)
 {
-	struct entry *entry, *next;
-
-	HASH_ITER(hh, file->entries, entry, next) {
-		struct entry *owner = entry->last_good ? lookup(source->owned, entry->key) : NULL;
+	for (size_t i = 0; i < file->entries.count; i++) {
+		const struct entry *entry = file->entries.item[i];
+		struct entry *owner = entry->last_good ? lookup(&source->owned, entry) : NULL;
 
 		if (!owner || owner->scan == source->scan)
 			continue;
@@ -535,32 +576,46 @@ static void claim_last_good(struct weft_source *source, struct file *file)
 	}
 }
 
+static int remove_unclaimed(struct settling *settling)
+{
+	weft_free_on_exit struct entry **gone = NULL;
+	struct weft_source *source = settling->source;
+	size_t count = 0, room = 0;
+	struct entry *owner;
+
+	for (size_t at = 0; (owner = weft_table_next(&source->owned, &at));) {
+		if (owner->scan == source->scan)
+			continue;
+		if (weft_grow(&gone, &room, count + 1, sizeof(struct entry *)) < 0)
+			return -ENOMEM;
+		gone[count++] = owner;
+	}
+	for (size_t i = 0; i < count; i++) {
+		weft_model_remove(settling->model, gone[i]->kind, gone[i]->namespace, name_of(gone[i]));
+		weft_table_remove(&source->owned, gone[i], hash_of);
+		entry_free(gone[i]);
+	}
+	settling->changed += count;
+	return 0;
+}
+
 static int settle(struct settling *settling)
 {
 	struct weft_source *source = settling->source;
-	struct entry *entry, *next;
-	int r = 0;
 
 	source->scan++;
 	settling->again = false;
 	weft_problems_done(&source->shared);
 	for (size_t i = 0; i < source->count; i++)
-		HASH_ITER(hh, source->file[i]->entries, entry, next) {
-			r = claim(settling, source->file[i], entry);
+		for (size_t j = 0; j < source->file[i]->entries.count; j++) {
+			int r = claim(settling, source->file[i], source->file[i]->entries.item[j]);
+
 			if (r < 0)
 				return r;
 		}
 	for (size_t i = 0; i < source->count; i++)
 		claim_last_good(source, source->file[i]);
-	HASH_ITER(hh, source->owned, entry, next) {
-		if (entry->scan == source->scan)
-			continue;
-		weft_model_remove(settling->model, entry->kind, entry->namespace, entry->name);
-		settling->changed++;
-		HASH_DELETE(hh, source->owned, entry);
-		entry_free(entry);
-	}
-	return 0;
+	return remove_unclaimed(settling);
 }
 
 int weft_source_scan(struct weft_source *source, int dir, struct weft_model *model, size_t *ret_changed)
@@ -571,6 +626,7 @@ int weft_source_scan(struct weft_source *source, int dir, struct weft_model *mod
 
 	if (r < 0)
 		return r;
+	source->read = 0;
 	/* Once more if a shadowed version comes to light; it finds every file read, so that a third time has no cause. */
 	for (int i = 0; i < 3; i++) {
 		int loaded = load_all(source, dir, &names);
@@ -582,6 +638,8 @@ int weft_source_scan(struct weft_source *source, int dir, struct weft_model *mod
 			break;
 	}
 	*ret_changed = settling.changed;
+	if (source->read >= TRIM_BYTES)
+		malloc_trim(0);
 	return r;
 }
 
@@ -608,23 +666,26 @@ void weft_source_problems(const struct weft_source *source, void (*each)(void *c
 void weft_source_entries(const struct weft_source *source, void (*each)(void *context, const struct weft_source_entry *entry),
 			 void *context)
 {
-	struct entry *entry, *next;
+	for (size_t i = 0; i < source->count; i++)
+		for (size_t j = 0; j < source->file[i]->entries.count; j++) {
+			const struct entry *owner = lookup(&source->owned, source->file[i]->entries.item[j]);
+			struct weft_source_entry one;
 
-	HASH_ITER(hh, source->owned, entry, next) {
-		struct weft_source_entry one = {
-			.kind = entry->kind,
-			.namespace = entry->namespace,
-			.name = entry->name,
-			.file = entry->file ? entry->file->name : "",
-			.line = entry->line,
-			.last_good = entry->last_good,
-		};
-
-		each(context, &one);
-	}
+			if (!owner || owner->file != source->file[i])
+				continue;
+			one = (struct weft_source_entry){
+				.kind = owner->kind,
+				.namespace = owner->namespace,
+				.name = name_of(owner),
+				.file = owner->file->name,
+				.line = owner->line,
+				.last_good = owner->last_good,
+			};
+			each(context, &one);
+		}
 }
 
 size_t weft_source_count(const struct weft_source *source)
 {
-	return HASH_COUNT(source->owned);
+	return source->owned.count;
 }

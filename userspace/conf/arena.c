@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A Service fits the first chunk. Later ones grow with the whole, so that what is never used stays a small part of it. */
-#define CHUNK_FIRST 512u
+#define CHUNK_FIRST 512u /* where nothing was expected: a Service fits */
+#define CHUNK_LEAST 64u
 #define CHUNK_LARGEST (256u << 10)
 
 struct chunk {
@@ -16,15 +16,22 @@ struct chunk {
 };
 
 struct weft_arena {
-	struct chunk *chunk; /* the one in use first */
+	struct chunk *chunk; /* the one in use first; NULL: `first` is */
 	size_t used; /* of it */
-	size_t total; /* of all chunks */
-	size_t least; /* of a chunk: what was needed before it was cleared */
+	size_t total; /* of all, with `first` */
+	uint32_t size; /* of `first` */
+	uint32_t least; /* of a chunk: what was needed before it was cleared */
+	alignas(max_align_t) char first[];
 };
 
-struct weft_arena *weft_arena_new(void)
+struct weft_arena *weft_arena_new(size_t expected)
 {
-	return calloc(1, sizeof(struct weft_arena));
+	uint32_t size = expected < CHUNK_LARGEST ? (uint32_t)expected : CHUNK_LARGEST;
+	struct weft_arena *arena = malloc(sizeof(*arena) + size);
+
+	if (arena)
+		*arena = (struct weft_arena){ .total = size, .size = size };
+	return arena;
 }
 
 static void free_chunks(struct chunk *chunk)
@@ -48,18 +55,25 @@ struct weft_arena *weft_arena_free(struct weft_arena *arena)
 void weft_arena_clear(struct weft_arena *arena)
 {
 	arena->used = 0;
-	if (!arena->chunk || (!arena->chunk->next && arena->chunk->size <= CHUNK_LARGEST))
+	if (!arena->chunk || (!arena->chunk->next && !arena->size && arena->chunk->size <= CHUNK_LARGEST))
 		return;
 	/* The next user is like the last one: one chunk for all of it. */
-	arena->least = arena->total < CHUNK_LARGEST ? arena->total : CHUNK_LARGEST;
+	arena->least = arena->total < CHUNK_LARGEST ? (uint32_t)arena->total : CHUNK_LARGEST;
 	free_chunks(arena->chunk);
 	arena->chunk = NULL;
-	arena->total = 0;
+	arena->total = arena->size;
 }
 
+size_t weft_arena_size(const struct weft_arena *arena)
+{
+	return arena->total - (arena->chunk ? arena->chunk->size : arena->size) + arena->used;
+}
+
+/* Chunks grow with the whole, so that what is never used stays a small part of it. */
 static size_t next_size(const struct weft_arena *arena)
 {
-	size_t size = arena->total / 4, least = arena->least > CHUNK_FIRST ? arena->least : CHUNK_FIRST;
+	size_t size = arena->total ? arena->total / 4 : CHUNK_FIRST;
+	size_t least = arena->least > CHUNK_LEAST ? arena->least : CHUNK_LEAST;
 
 	return size < least ? least : size > CHUNK_LARGEST ? CHUNK_LARGEST : size;
 }
@@ -67,10 +81,11 @@ static size_t next_size(const struct weft_arena *arena)
 static void *take(struct weft_arena *arena, size_t size, size_t alignment)
 {
 	size_t at = (arena->used + alignment - 1) & ~(alignment - 1);
-	struct chunk *chunk;
+	size_t room = arena->chunk ? arena->chunk->size : arena->size;
 
-	if (!arena->chunk || at > arena->chunk->size || size > arena->chunk->size - at) {
+	if (at > room || size > room - at) {
 		size_t want = next_size(arena) < size ? size : next_size(arena);
+		struct chunk *chunk;
 
 		if (want > SIZE_MAX - sizeof(*chunk))
 			return NULL;
@@ -83,7 +98,7 @@ static void *take(struct weft_arena *arena, size_t size, size_t alignment)
 		at = 0;
 	}
 	arena->used = at + size;
-	return arena->chunk->data + at;
+	return (arena->chunk ? arena->chunk->data : arena->first) + at;
 }
 
 void *weft_arena_alloc(struct weft_arena *arena, size_t size)

@@ -16,12 +16,16 @@
 #define WEFT_LABEL_REGION "topology.kubernetes.io/region"
 #define WEFT_LABEL_DATAPLANE_MODE "istio.io/dataplane-mode"
 
+#define WEFT_RESOURCE_SIZE(member) \
+	(offsetof(struct weft_resource, member) + sizeof(((struct weft_resource *)NULL)->member))
+
 struct weft_kind_ops {
 	enum weft_kind kind;
 	const char *name;
 	const char *const *versions; /* accepted apiVersions, the one to recommend first */
 	const char *const *annotations; /* of weft.dev/, NULL-terminated; NULL: none */
 	bool namespaced;
+	size_t size; /* of a resource of this kind: WEFT_RESOURCE_SIZE(member) */
 	const char *(*check_name)(const char *text);
 	const struct weft_table *table; /* of a struct that begins with a struct weft_meta */
 	/*

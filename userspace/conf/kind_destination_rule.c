@@ -127,6 +127,7 @@ static void print_rule(struct weft_print *print, const struct weft_resource *res
 
 const struct weft_kind_ops weft_kind_destination_rule = {
 	.kind = WEFT_KIND_DESTINATION_RULE,
+	.size = WEFT_RESOURCE_SIZE(destination_rule),
 	.name = "DestinationRule",
 	.versions = WEFT_WORDS("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"),
 	.namespaced = true,

@@ -191,6 +191,14 @@ static const char *keep(struct weft_decode *decode, const char *text, const char
 	return before && strcmp(text, before) == 0 ? before : weft_decode_copy(decode, text);
 }
 
+static bool same_strings(const struct weft_strings *a, const struct weft_strings *b)
+{
+	for (size_t i = 0; a->count == b->count && i < a->count; i++)
+		if (strcmp(a->item[i], b->item[i]) != 0)
+			return false;
+	return a->count == b->count;
+}
+
 static struct weft_strings keep_all(struct weft_decode *decode, const struct weft_strings *from)
 {
 	const char **item = from->count ? weft_decode_alloc(decode, from->count * sizeof(*item)) : NULL;
@@ -198,6 +206,28 @@ static struct weft_strings keep_all(struct weft_decode *decode, const struct wef
 	for (size_t i = 0; item && i < from->count; i++)
 		item[i] = weft_decode_copy(decode, from->item[i]);
 	return (struct weft_strings){ item, item ? from->count : 0 };
+}
+
+/* `before`: of the endpoint before, or NULL. NULL: out of memory. */
+static const struct weft_slice_place *place_of(struct weft_decode *decode, const struct endpoint *from,
+					       const struct weft_slice_place *before)
+{
+	const char *namespace = strcmp(from->target_kind, "Pod") == 0 ? from->target_namespace : "";
+	struct weft_slice_place *place;
+
+	if (before && strcmp(before->zone, from->zone) == 0 && strcmp(before->node_name, from->node_name) == 0 &&
+	    strcmp(before->target_namespace, namespace) == 0 && same_strings(&before->hint_zones, &from->hint_zones) &&
+	    same_strings(&before->hint_nodes, &from->hint_nodes))
+		return before;
+	place = weft_decode_alloc(decode, sizeof(*place));
+	if (!place)
+		return NULL;
+	place->zone = keep(decode, from->zone, before ? before->zone : "");
+	place->node_name = keep(decode, from->node_name, before ? before->node_name : "");
+	place->target_namespace = keep(decode, namespace, before ? before->target_namespace : "");
+	place->hint_zones = keep_all(decode, &from->hint_zones);
+	place->hint_nodes = keep_all(decode, &from->hint_nodes);
+	return place;
 }
 
 static bool finish(struct weft_decode *decode, void *document_, struct weft_resource *resource)
@@ -225,13 +255,10 @@ static bool finish(struct weft_decode *decode, void *document_, struct weft_reso
 		to->ready = from->ready != CONDITION_FALSE;
 		to->serving = from->serving != CONDITION_FALSE;
 		to->terminating = from->terminating == CONDITION_TRUE;
-		to->zone = keep(decode, from->zone, i ? to[-1].zone : "");
-		to->node_name = keep(decode, from->node_name, i ? to[-1].node_name : "");
-		to->hint_zones = keep_all(decode, &from->hint_zones);
-		to->hint_nodes = keep_all(decode, &from->hint_nodes);
-		to->target_namespace = keep(decode, pod ? from->target_namespace : "", i ? to[-1].target_namespace : "");
 		to->target_name = weft_decode_copy(decode, pod ? from->target_name : "");
-		to->weight = weight;
+		to->place = place_of(decode, from, i ? to[-1].place : NULL);
+		if (!to->place)
+			return false;
 	}
 	for (size_t i = 0; i < document->port_count; i++) {
 		const struct weft_slice_port *one = &document->port[i];
@@ -257,6 +284,7 @@ static bool finish(struct weft_decode *decode, void *document_, struct weft_reso
 		.endpoint_count = document->address_type == ADDRESS_FQDN ? 0 : document->endpoint_count,
 		.port = document->port,
 		.port_count = document->port_count,
+		.weight = weight,
 	};
 	return true;
 }
@@ -276,6 +304,8 @@ static void print_hints(struct weft_print *print, const char *key, const struct 
 
 static void print_endpoint(struct weft_print *print, const struct weft_slice_endpoint *one)
 {
+	const struct weft_slice_place *place = one->place;
+
 	weft_print_open_item(print);
 	weft_print_addrs(print, "addresses", &(struct weft_addrs){ &one->addr, 1 });
 	weft_print_open(print, "conditions");
@@ -283,18 +313,18 @@ static void print_endpoint(struct weft_print *print, const struct weft_slice_end
 	weft_print_bool(print, "serving", one->serving);
 	weft_print_bool(print, "terminating", one->terminating);
 	weft_print_close(print);
-	weft_print_string(print, "nodeName", one->node_name);
-	weft_print_string(print, "zone", one->zone);
-	if (one->hint_zones.count || one->hint_nodes.count) {
+	weft_print_string(print, "nodeName", place->node_name);
+	weft_print_string(print, "zone", place->zone);
+	if (place->hint_zones.count || place->hint_nodes.count) {
 		weft_print_open(print, "hints");
-		print_hints(print, "forZones", &one->hint_zones);
-		print_hints(print, "forNodes", &one->hint_nodes);
+		print_hints(print, "forZones", &place->hint_zones);
+		print_hints(print, "forNodes", &place->hint_nodes);
 		weft_print_close(print);
 	}
-	if (*one->target_name || *one->target_namespace) {
+	if (*one->target_name || *place->target_namespace) {
 		weft_print_open(print, "targetRef");
 		weft_print_string(print, "kind", "Pod");
-		weft_print_string(print, "namespace", one->target_namespace);
+		weft_print_string(print, "namespace", place->target_namespace);
 		weft_print_string(print, "name", one->target_name);
 		weft_print_close(print);
 	}
@@ -329,6 +359,7 @@ static void print_slice(struct weft_print *print, const struct weft_resource *re
 
 const struct weft_kind_ops weft_kind_endpoint_slice = {
 	.kind = WEFT_KIND_ENDPOINT_SLICE,
+	.size = WEFT_RESOURCE_SIZE(endpoint_slice),
 	.name = "EndpointSlice",
 	.versions = WEFT_WORDS("discovery.k8s.io/v1"),
 	.annotations = WEFT_WORDS(WEFT_ANNOTATION_WEIGHT),

@@ -149,6 +149,7 @@ static void print_mesh(struct weft_print *print, const struct weft_resource *res
 
 const struct weft_kind_ops weft_kind_mesh_config = {
 	.kind = WEFT_KIND_MESH_CONFIG,
+	.size = WEFT_RESOURCE_SIZE(mesh_config),
 	.name = "MeshConfig",
 	.versions = WEFT_WORDS("weft.dev/v1alpha1"),
 	.check_name = weft_check_subdomain,

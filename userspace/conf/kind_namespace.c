@@ -31,6 +31,7 @@ static void print_namespace(struct weft_print *print, const struct weft_resource
 
 const struct weft_kind_ops weft_kind_namespace = {
 	.kind = WEFT_KIND_NAMESPACE,
+	.size = offsetof(struct weft_resource, service),
 	.name = "Namespace",
 	.versions = WEFT_WORDS("v1"),
 	.check_name = weft_check_label_name,

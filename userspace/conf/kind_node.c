@@ -147,6 +147,7 @@ static void print_node(struct weft_print *print, const struct weft_resource *res
 
 const struct weft_kind_ops weft_kind_node = {
 	.kind = WEFT_KIND_NODE,
+	.size = WEFT_RESOURCE_SIZE(node),
 	.name = "Node",
 	.versions = WEFT_WORDS("v1"),
 	.check_name = weft_check_subdomain,

@@ -290,6 +290,7 @@ static void print_pod(struct weft_print *print, const struct weft_resource *reso
 
 const struct weft_kind_ops weft_kind_pod = {
 	.kind = WEFT_KIND_POD,
+	.size = WEFT_RESOURCE_SIZE(pod),
 	.name = "Pod",
 	.versions = WEFT_WORDS("v1"),
 	.annotations = WEFT_WORDS(WEFT_ANNOTATION_NETNS),

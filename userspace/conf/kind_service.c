@@ -447,6 +447,7 @@ static void print_service(struct weft_print *print, const struct weft_resource *
 
 const struct weft_kind_ops weft_kind_service = {
 	.kind = WEFT_KIND_SERVICE,
+	.size = WEFT_RESOURCE_SIZE(service),
 	.name = "Service",
 	.versions = WEFT_WORDS("v1"),
 	.namespaced = true,

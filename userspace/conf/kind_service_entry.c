@@ -240,6 +240,7 @@ static void print_entry(struct weft_print *print, const struct weft_resource *re
 
 const struct weft_kind_ops weft_kind_service_entry = {
 	.kind = WEFT_KIND_SERVICE_ENTRY,
+	.size = WEFT_RESOURCE_SIZE(service_entry),
 	.name = "ServiceEntry",
 	.versions = WEFT_WORDS("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"),
 	.namespaced = true,

@@ -124,6 +124,7 @@ static void print_entry(struct weft_print *print, const struct weft_resource *re
 
 const struct weft_kind_ops weft_kind_workload_entry = {
 	.kind = WEFT_KIND_WORKLOAD_ENTRY,
+	.size = WEFT_RESOURCE_SIZE(workload_entry),
 	.name = "WorkloadEntry",
 	.versions = WEFT_WORDS("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"),
 	.annotations = WEFT_WORDS(WEFT_ANNOTATION_NETNS),

@@ -127,7 +127,7 @@ struct weft_yaml_reader *weft_yaml_reader_new(const char *file, const char *text
 	if (!reader)
 		return NULL;
 	reader->file = file;
-	reader->arena = weft_arena_new();
+	reader->arena = weft_arena_new(0);
 	if (!reader->arena || !yaml_parser_initialize(&reader->parser))
 		return NULL;
 	reader->parser_ready = true;

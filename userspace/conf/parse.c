@@ -15,6 +15,7 @@ struct parse {
 	struct weft_problems *problems;
 	struct weft_buf canonical; /* of the last resource: kept for its memory */
 	struct weft_arena *scratch; /* of the resource that is read, until finish() */
+	size_t usual[WEFT_KIND_MAX_]; /* memory of the last resource of that kind: the next one is much like it */
 };
 
 /* What a document says about itself, "" where it does not. */
@@ -104,9 +105,9 @@ static uint64_t hash(const char *data, size_t size)
 static int decode_resource(struct parse *parse, const struct weft_kind_ops *ops, struct weft_decode *decode,
 			   const struct weft_yaml *root, const struct weft_at *at, struct weft_resource **ret_resource)
 {
-	weft_cleanup(weft_arena_freep) struct weft_arena *arena = weft_arena_new();
+	weft_cleanup(weft_arena_freep) struct weft_arena *arena = weft_arena_new(parse->usual[ops->kind]);
 	weft_free_on_exit void *document = calloc(1, ops->table->size);
-	struct weft_resource *resource = arena ? weft_arena_alloc(arena, sizeof(*resource)) : NULL;
+	struct weft_resource *resource = arena ? weft_arena_alloc(arena, ops->size) : NULL;
 	const char *expected;
 	bool keep;
 	int r;
@@ -143,6 +144,7 @@ static int decode_resource(struct parse *parse, const struct weft_kind_ops *ops,
 	if (r < 0)
 		return r;
 	resource->fingerprint = hash(parse->canonical.data, parse->canonical.size);
+	parse->usual[ops->kind] = weft_arena_size(arena);
 	resource->arena = weft_take_ptr(arena);
 	*ret_resource = resource;
 	return 0;
@@ -367,7 +369,7 @@ void weft_conf_file_done(struct weft_conf_file *conf)
 int weft_conf_parse(const char *file, const char *text, size_t size, bool settled, struct weft_conf_file *conf,
 		    struct weft_problems *problems)
 {
-	weft_cleanup(weft_arena_freep) struct weft_arena *scratch = weft_arena_new();
+	weft_cleanup(weft_arena_freep) struct weft_arena *scratch = weft_arena_new(0);
 	struct parse parse = { .file = file, .conf = conf, .problems = problems, .scratch = scratch };
 	int r;
 

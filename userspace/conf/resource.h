@@ -133,18 +133,22 @@ struct weft_slice_port {
 	uint16_t port; /* 0: the slice does not say (all ports), not honoured */
 };
 
-struct weft_slice_endpoint {
-	struct weft_addr addr; /* addresses[0], the only one that Kubernetes uses */
-	bool ready; /* defaults: true */
-	bool serving; /* default: true, also of one that is not ready */
-	bool terminating; /* default: false */
+/* What endpoints of a slice have in common, and so share. */
+struct weft_slice_place {
 	const char *zone;
 	const char *node_name;
 	struct weft_strings hint_zones;
 	struct weft_strings hint_nodes;
 	const char *target_namespace; /* targetRef of kind Pod, else "" */
-	const char *target_name;
-	uint32_t weight; /* annotation-free default 1; weft.dev/weight on the slice sets it for all its endpoints */
+};
+
+struct weft_slice_endpoint {
+	struct weft_addr addr; /* addresses[0], the only one that Kubernetes uses */
+	bool ready; /* defaults: true */
+	bool serving; /* default: true, also of one that is not ready */
+	bool terminating; /* default: false */
+	const struct weft_slice_place *place;
+	const char *target_name; /* targetRef of kind Pod, else "" */
 };
 
 struct weft_endpoint_slice {
@@ -154,6 +158,7 @@ struct weft_endpoint_slice {
 	size_t endpoint_count;
 	const struct weft_slice_port *port;
 	size_t port_count;
+	uint32_t weight; /* of each endpoint; annotation weft.dev/weight, default 1 */
 };
 
 /* ---- Node ---- */
@@ -282,8 +287,12 @@ struct weft_arena;
 
 struct weft_resource {
 	enum weft_kind kind;
+	unsigned int line;
+	const char *file; /* where it came from, for messages */
+	uint64_t fingerprint; /* of its canonical form: equal resources have equal ones */
+	struct weft_arena *arena;
 	struct weft_meta meta;
-	union {
+	union { /* last: there is memory for the kind's member only */
 		struct weft_service service;
 		struct weft_endpoint_slice endpoint_slice;
 		struct weft_node node;
@@ -293,10 +302,6 @@ struct weft_resource {
 		struct weft_destination_rule destination_rule;
 		struct weft_mesh_config mesh_config;
 	};
-	const char *file; /* where it came from, for messages */
-	unsigned int line;
-	uint64_t fingerprint; /* of its canonical form: equal resources have equal ones */
-	struct weft_arena *arena;
 };
 
 /* Takes NULL. */

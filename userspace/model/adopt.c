@@ -2,6 +2,7 @@
 /* The mirror out of what the kernel's maps hold, so that a compile of unchanged configuration writes nothing. */
 #include "model/state.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -112,25 +113,35 @@ static int learn_id(struct weft_model *model, const char *what, uint32_t id)
 	return r < 0 ? r : learn(model, &record);
 }
 
-static int learn_endpoint(struct weft_model *model, const struct weft_endpoint *endpoint)
+/* *ret_known: the name of this index says what the map says. */
+static int learn_endpoint(struct weft_model *model, const struct weft_endpoint *endpoint, bool *ret_known)
 {
 	weft_buf_done_on_exit struct weft_buf record = WEFT_BUF_INIT;
+	const struct weft_endpoint_name key = { .id = endpoint->id,
+						.service = endpoint->service,
+						.addr = endpoint->addr,
+						.port = ntohs(endpoint->port),
+						.protocol = endpoint->protocol };
+	const struct weft_endpoint_name *at = weft_place_name(model, WEFT_ENDPOINT_INDEX(endpoint->id));
+	const struct weft_endpoint_name *like = weft_names_find_endpoint(model->names, &key);
 	char shown[WEFT_ADDR_TEXT];
 	int r;
 
-	if (weft_names_endpoint(model->names, endpoint->id))
+	/* Two who claim one index or one address: the names file is right. */
+	*ret_known = at == like && (!at || at->id == endpoint->id);
+	if (at || like)
 		return 0;
 	r = weft_buf_printf(&record, "E\t%u\t%u\t%s\t%u\t%u\n", endpoint->id, endpoint->service,
-			    weft_addr_format(&endpoint->addr, shown), __builtin_bswap16(endpoint->port),
-			    endpoint->protocol);
+			    weft_addr_format(&endpoint->addr, shown), key.port, endpoint->protocol);
 	return r < 0 ? r : learn(model, &record);
 }
 
-static int adopt_endpoints(struct weft_model *model, const struct section *section)
+static int adopt_endpoints(struct weft_model *model, const struct section *section, uint64_t now_ns)
 {
 	for (uint32_t i = 0; i < section->count; i++) {
 		struct weft_endpoint endpoint;
 		uint32_t index = index_at(section, i);
+		bool known = false;
 		int r;
 
 		memcpy(&endpoint, section->value + i * sizeof(endpoint), sizeof(endpoint));
@@ -144,15 +155,21 @@ static int adopt_endpoints(struct weft_model *model, const struct section *secti
 		if (r == 0)
 			r = learn_id(model, "W", endpoint.workload);
 		if (r == 0)
-			r = learn_endpoint(model, &endpoint);
+			r = learn_endpoint(model, &endpoint, &known);
 		if (r == 0)
 			r = weft_place_room(model, index);
 		if (r == 0 && !model->place[index].orphan)
-			r = weft_list_add(&model->orphan, index);
+			r = weft_orphan_add(model, index, now_ns);
 		if (r < 0)
 			return r;
-		model->place[index].have = endpoint;
-		model->place[index].orphan = true;
+		model->place[index].have = (struct weft_held){
+			.workload = endpoint.workload,
+			.weight = endpoint.weight,
+			.generation = WEFT_ENDPOINT_GENERATION(endpoint.id),
+			.state = endpoint.state,
+			.flags = (uint8_t)endpoint.flags,
+		};
+		model->place[index].unknown = !known || endpoint.flags > UINT8_MAX;
 	}
 	return 0;
 }
@@ -161,6 +178,7 @@ static int adopt_range(struct weft_model *model, struct weft_row *row)
 {
 	const struct weft_frontend *frontend = &row->have.frontend;
 	struct weft_service_state *service;
+	struct weft_range *adopted;
 	int set;
 
 	if (!frontend->service)
@@ -170,17 +188,23 @@ static int adopt_range(struct weft_model *model, struct weft_row *row)
 		return -ENOMEM;
 	if (!frontend->count)
 		return 0;
-	for (set = 0; set < WEFT_SET_MAX_ && service->adopted[set].count; set++)
-		if (service->adopted[set].first == frontend->slot && service->adopted[set].count == frontend->count)
+	adopted = model->touched_service[service->touched - 1].adopted;
+	for (set = 0; set < WEFT_SET_MAX_ && adopted[set].count; set++)
+		if (adopted[set].first == frontend->slot && adopted[set].count == frontend->count)
 			return 0;
 	/* A range that is not as weft gives them is written anew elsewhere, and so is whoever points there. */
-	if (set == WEFT_SET_MAX_ || weft_ranges_take(&model->ranges, frontend->slot, frontend->count) < 0) {
+	if (set == WEFT_SET_MAX_ || frontend->slot + (uint64_t)frontend->count > model->slot_count ||
+	    weft_ranges_take(&model->ranges, frontend->slot, frontend->count) < 0) {
 		row->unknown = true;
 		return 0;
 	}
-	service->adopted[set] = (struct weft_range){ frontend->slot, frontend->count,
-						     frontend->flags & WEFT_FRONTEND_F_WEIGHTED };
-	for (uint32_t i = 0; i < frontend->count && frontend->slot + i < model->slot_count; i++) {
+	adopted[set] = (struct weft_range){
+		.first = frontend->slot,
+		.count = frontend->count,
+		.weighted = !!(frontend->flags & WEFT_FRONTEND_F_WEIGHTED),
+		.hash = weft_hash64(model->slot + frontend->slot, frontend->count * sizeof(*model->slot), 0),
+	};
+	for (uint32_t i = 0; i < frontend->count; i++) {
 		uint32_t index = WEFT_ENDPOINT_INDEX(model->slot[frontend->slot + i].endpoint);
 
 		if (index < model->place_count)
@@ -228,22 +252,20 @@ static int adopt_section(struct weft_model *model, const struct section *section
 
 static void forget(struct weft_model *model)
 {
-	for (size_t i = 0; i < model->touched_row_count; i++) {
-		HASH_DELETE(hh, model->row, model->touched_row[i]);
-		free(model->touched_row[i]);
-	}
+	for (size_t i = 0; i < model->touched_row_count; i++)
+		weft_row_drop(model, model->touched_row[i]);
 	for (size_t i = 0; i < model->touched_service_count; i++) {
-		struct weft_service_state *service = model->touched_service[i];
+		const struct weft_touched_service *touched = &model->touched_service[i];
 
 		for (int set = 0; set < WEFT_SET_MAX_; set++)
-			if (service->adopted[set].count)
-				weft_ranges_put(&model->ranges, service->adopted[set].first, service->adopted[set].count);
-		HASH_DELETE(hh, model->service, service);
-		free(service);
+			if (touched->adopted[set].count)
+				weft_ranges_put(&model->ranges, touched->adopted[set].first,
+						touched->adopted[set].count);
+		weft_service_drop(model, touched->service);
 	}
 	model->touched_row_count = model->touched_service_count = 0;
 	memset(model->row_count, 0, sizeof(model->row_count));
-	model->place_count = model->orphan.count = model->slot_count = 0;
+	model->place_count = model->orphan_count = model->slot_count = 0;
 	weft_buf_done(&model->optout[0].have);
 	weft_buf_done(&model->optout[1].have);
 }
@@ -263,7 +285,8 @@ int weft_model_adopt(struct weft_model *model, const void *batch, size_t size, u
 
 			if (pass < WEFT_ARRAY_SIZE(first)) {
 				if (section.map == first[pass])
-					failed = pass ? adopt_endpoints(model, &section) : adopt_slots(model, &section);
+					failed = pass ? adopt_endpoints(model, &section, now_ns) :
+							adopt_slots(model, &section);
 			} else {
 				failed = adopt_section(model, &section);
 			}
@@ -273,9 +296,10 @@ int weft_model_adopt(struct weft_model *model, const void *batch, size_t size, u
 			}
 		}
 	}
-	for (size_t i = 0; r == 0 && i < model->orphan.count; i++)
-		model->place[model->orphan.item[i]].gone_ns = now_ns;
 	if (r < 0)
 		forget(model);
+	free(model->slot);
+	model->slot = NULL;
+	model->slot_count = model->slot_room = 0;
 	return r;
 }

@@ -148,6 +148,7 @@ struct table {
 	size_t work_room;
 	uint32_t count;
 	bool weighted;
+	uint64_t hash;
 };
 
 static void table_done(struct table *table)
@@ -190,17 +191,17 @@ static int fill_table(const struct weft_service_state *service, enum weft_set se
 
 		if (wanted->sets >> set & 1)
 			table->choice[table->count++] =
-				(struct weft_choice){ wanted->value.id, wanted->value.weight };
+				(struct weft_choice){ weft_wanted_id(wanted), wanted->value.weight };
 	}
 	if (table->count)
 		table->weighted = weft_slots_fill(table->choice, table->count, table->work, table->slot);
+	table->hash = weft_hash64(table->slot, table->count * sizeof(*table->slot), 0);
 	return 0;
 }
 
-static bool range_holds(const struct weft_model *model, const struct weft_range *range, const struct table *table)
+static bool range_holds(const struct weft_range *range, const struct table *table)
 {
-	return range->count == table->count && range->first + (size_t)range->count <= model->slot_count &&
-	       memcmp(model->slot + range->first, table->slot, table->count * sizeof(*table->slot)) == 0;
+	return range->count == table->count && range->hash == table->hash;
 }
 
 static bool same_range(const struct weft_range *a, const struct weft_range *b)
@@ -220,29 +221,31 @@ static int emit_slots(struct run *run, const struct weft_range *range, const str
 }
 
 /* -ENOSPC: *missing grows by what the set would have taken. */
-static int draft_set(struct weft_model *model, struct draft *draft, struct weft_service_state *service,
+static int draft_set(struct weft_model *model, struct draft *draft, struct weft_touched_service *touched,
 		     enum weft_set set, struct table *table, uint64_t *missing)
 {
-	struct weft_range *next = &service->next[set], made = { 0 };
+	struct weft_service_state *service = touched->service;
+	struct weft_range *next = &touched->next[set], made = { 0 };
 	int r = fill_table(service, set, table);
 
 	if (r < 0)
 		return r;
 	made.count = table->count;
 	made.weighted = table->weighted;
+	made.hash = table->hash;
 	/* A range of the kernel that already says this is as good as a new one. */
 	for (size_t i = 0; made.count && !service->set[set].count && i < WEFT_SET_MAX_; i++)
-		if (range_holds(model, &service->adopted[i], table)) {
-			service->set[set] = service->adopted[i];
+		if (range_holds(&touched->adopted[i], table)) {
+			service->set[set] = touched->adopted[i];
 			service->set[set].weighted = table->weighted;
-			service->adopted[i] = (struct weft_range){ 0 };
+			touched->adopted[i] = (struct weft_range){ 0 };
 			*next = service->set[set];
 			return 0;
 		}
-	if (made.count && !service->unknown && range_holds(model, &service->set[set], table))
+	if (made.count && !service->unknown && range_holds(&service->set[set], table))
 		return 0;
 	if (!made.count) {
-		*next = made;
+		*next = (struct weft_range){ 0 };
 		return 0;
 	}
 	r = weft_ranges_get(&model->ranges, made.count, &made.first);
@@ -257,14 +260,14 @@ static int draft_set(struct weft_model *model, struct draft *draft, struct weft_
 static void undo_services(struct weft_model *model)
 {
 	for (size_t i = 0; i < model->touched_service_count; i++) {
-		struct weft_service_state *service = model->touched_service[i];
+		struct weft_touched_service *touched = &model->touched_service[i];
 
 		for (int set = 0; set < WEFT_SET_MAX_; set++) {
-			struct weft_range *next = &service->next[set];
+			struct weft_range *next = &touched->next[set];
 
-			if (next->count && !(same_range(next, &service->set[set])))
+			if (next->count && !(same_range(next, &touched->service->set[set])))
 				weft_ranges_put(&model->ranges, next->first, next->count);
-			*next = service->set[set];
+			*next = touched->service->set[set];
 		}
 	}
 }
@@ -308,20 +311,21 @@ static int draft_services(struct weft_model *model, struct draft *draft, struct 
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < model->touched_service_count; i++) {
-		struct weft_service_state *service = model->touched_service[i];
+		struct weft_touched_service *touched = &model->touched_service[i];
+		const struct weft_service_state *service = touched->service;
 		bool changed = false;
 
 		for (int set = 0; set < WEFT_SET_MAX_; set++) {
-			r = draft_set(model, draft, service, (enum weft_set)set, &table, &missing);
+			r = draft_set(model, draft, touched, (enum weft_set)set, &table, &missing);
 			if (r < 0 && r != -ENOSPC)
 				return r;
-			if (!same_range(&service->set[set], &service->next[set])) {
+			if (!same_range(&service->set[set], &touched->next[set])) {
 				changed = true;
 				draft->old_ranges += !!service->set[set].count;
 			}
 		}
 		for (int set = 0; set < WEFT_SET_MAX_; set++)
-			draft->old_ranges += !!service->adopted[set].count;
+			draft->old_ranges += !!touched->adopted[set].count;
 		draft->services_changed += changed;
 		if (changed && touch_frontends(model, service) < 0)
 			return -ENOMEM;
@@ -352,6 +356,7 @@ static size_t value_size(uint32_t map)
 static bool row_desired(const struct weft_model *model, const struct weft_row *row, union weft_row_value *ret_value)
 {
 	const struct weft_claim *claim = row->first;
+	const struct weft_service_state *service;
 	const struct weft_range *range;
 
 	if (!claim || row->key.map == WEFT_ROW_WATCH)
@@ -360,7 +365,9 @@ static bool row_desired(const struct weft_model *model, const struct weft_row *r
 	memcpy(ret_value, &claim->value, value_size(row->key.map));
 	if (row->key.map != WEFT_MAP_FRONTEND || claim->set == WEFT_SET_NONE)
 		return true;
-	range = &weft_service_find(model, claim->value.frontend.service)->next[claim->set];
+	service = weft_service_find(model, claim->value.frontend.service);
+	range = service->touched ? model->touched_service[service->touched - 1].next : service->set;
+	range += claim->set;
 	ret_value->frontend.slot = range->first;
 	ret_value->frontend.count = range->count;
 	ret_value->frontend.flags |= range->weighted ? WEFT_FRONTEND_F_WEIGHTED : 0;
@@ -423,72 +430,150 @@ enum cut {
 };
 
 struct fate {
-	struct weft_endpoint value;
+	struct weft_held value;
 	enum cut cut;
 	bool released; /* its id may be given to another */
 };
 
-static struct fate endpoint_fate(const struct weft_model *model, const struct draft *draft, uint32_t index)
+static uint32_t have_id(const struct weft_model *model, uint32_t index)
+{
+	return (uint32_t)model->place[index].have.generation << WEFT_ENDPOINT_INDEX_BITS | index;
+}
+
+/* Of what the kernel has. Adopted maps may say what the names file does not know, or says of another. */
+static bool is_named(const struct weft_model *model, uint32_t index)
+{
+	return weft_names_endpoint(model->names, have_id(model, index)) != NULL;
+}
+
+static bool is_udp(const struct weft_model *model, uint32_t index)
+{
+	const struct weft_endpoint_name *name = weft_place_name(model, index);
+
+	return name && name->protocol == IPPROTO_UDP;
+}
+
+/* `gone_ns`: since when nobody wants it, 0: since now. */
+static bool is_over(const struct draft *draft, uint32_t index, uint64_t gone_ns)
+{
+	return gone_ns && draft->now_ns >= gone_ns + WEFT_MODEL_GRACE_NS && draft->live && index < draft->live_count &&
+	       !draft->live[index];
+}
+
+/* `gone_ns`: of an orphan, else 0. */
+static struct fate endpoint_fate(const struct weft_model *model, const struct draft *draft, uint32_t index,
+				 uint64_t gone_ns)
 {
 	const struct weft_place *place = &model->place[index];
 	const struct weft_mesh_config *mesh = weft_model_mesh(model);
+	uint64_t since_ns = gone_ns ? gone_ns : draft->now_ns;
 	struct fate fate = { .value = place->have };
-	uint64_t gone_ns = place->gone_ns ? place->gone_ns : draft->now_ns;
-	bool udp = place->have.protocol == IPPROTO_UDP, gone;
+	bool gone;
 
 	if (place->want) {
 		fate.value = place->want->value;
-		if (fate.value.protocol == IPPROTO_UDP && place->in_use && !place->want->sets)
+		if (place->in_use && !place->want->sets && is_udp(model, index))
 			fate.cut = CUT_UDP;
 		return fate;
 	}
-	if (draft->live && index < draft->live_count && !draft->live[index] && place->gone_ns &&
-	    draft->now_ns >= gone_ns + WEFT_MODEL_GRACE_NS) {
-		fate.value = (struct weft_endpoint){ 0 };
+	if (is_over(draft, index, gone_ns)) {
+		fate.value = (struct weft_held){ 0 };
 		fate.released = true;
 		return fate;
 	}
-	if (!place->have.id)
+	if (place->have.state == WEFT_ENDPOINT_FREE)
 		return fate;
-	gone = udp || mesh->gone_policy == WEFT_GONE_CUT || place->have.state == WEFT_ENDPOINT_GONE ||
+	if (!is_named(model, index)) {
+		fate.value = (struct weft_held){ 0 };
+		fate.cut = mesh->gone_policy == WEFT_GONE_CUT && !place->cut ? CUT_ALL : CUT_NOT;
+		return fate;
+	}
+	gone = place->have.state == WEFT_ENDPOINT_GONE || mesh->gone_policy == WEFT_GONE_CUT ||
 	       (mesh->gone_policy == WEFT_GONE_DRAIN &&
-		draft->now_ns >= gone_ns + mesh->gone_timeout_s * 1000000000ull);
+		draft->now_ns >= since_ns + mesh->gone_timeout_s * 1000000000ull) ||
+	       is_udp(model, index);
 	fate.value.state = gone ? WEFT_ENDPOINT_GONE : WEFT_ENDPOINT_DRAINING;
 	if (gone && !place->cut)
-		fate.cut = udp ? CUT_UDP : CUT_ALL;
+		fate.cut = is_udp(model, index) ? CUT_UDP : CUT_ALL;
 	return fate;
 }
 
-static int draft_endpoint(struct weft_model *model, struct draft *draft, struct weft_plan *plan, uint32_t index)
+static bool same_held(const struct weft_held *a, const struct weft_held *b)
+{
+	return a->workload == b->workload && a->weight == b->weight && a->generation == b->generation &&
+	       a->state == b->state && a->flags == b->flags;
+}
+
+static struct weft_endpoint endpoint_value(const struct weft_model *model, uint32_t index, const struct weft_held *held)
+{
+	const struct weft_endpoint_name *name = weft_place_name(model, index);
+
+	if (held->state == WEFT_ENDPOINT_FREE)
+		return (struct weft_endpoint){ 0 };
+	return (struct weft_endpoint){
+		.addr = name->addr,
+		.port = htons(name->port),
+		.protocol = name->protocol,
+		.state = held->state,
+		.id = name->id,
+		.service = name->service,
+		.workload = held->workload,
+		.weight = held->weight,
+		.flags = held->flags,
+	};
+}
+
+static int draft_endpoint(struct weft_model *model, struct draft *draft, struct weft_plan *plan, uint32_t index,
+			  uint64_t gone_ns)
 {
 	const struct weft_place *place = &model->place[index];
-	struct fate fate = endpoint_fate(model, draft, index);
+	struct fate fate = endpoint_fate(model, draft, index, gone_ns);
 	bool late = fate.value.state == WEFT_ENDPOINT_FREE || fate.value.state >= WEFT_ENDPOINT_DRAINING;
+	struct weft_endpoint value;
+	uint32_t id = have_id(model, index);
 	int r = 0;
 
 	if (fate.cut)
-		r = weft_buf_add(fate.cut == CUT_UDP ? &plan->cut_udp : &plan->cut, &place->have.id,
-				 sizeof(place->have.id));
-	if (r < 0 || (!place->unknown && memcmp(&fate.value, &place->have, sizeof(fate.value)) == 0))
+		r = weft_buf_add(fate.cut == CUT_UDP ? &plan->cut_udp : &plan->cut, &id, sizeof(id));
+	if (r < 0 || (!place->unknown && same_held(&fate.value, &place->have)))
 		return r;
+	value = endpoint_value(model, index, &fate.value);
 	/* What turns away from traffic does so after the flip, for old slots may still say it. */
-	return emit(&draft->run[late ? RUN_ENDPOINT_GONE : RUN_ENDPOINT], &index, sizeof(index), &fate.value,
-		    sizeof(fate.value));
+	return emit(&draft->run[late ? RUN_ENDPOINT_GONE : RUN_ENDPOINT], &index, sizeof(index), &value, sizeof(value));
+}
+
+/* Nothing is to be done for it before it is over, and there may be thousands. */
+static bool rests(const struct weft_model *model, const struct draft *draft, const struct weft_orphan *orphan)
+{
+	const struct weft_place *place = &model->place[orphan->index];
+
+	return !is_over(draft, orphan->index, orphan->gone_ns) && !place->touched && !place->unknown && !place->want &&
+	       place->cut && place->have.state == WEFT_ENDPOINT_GONE;
+}
+
+/* An orphan that is touched and still nobody's is looked at among the orphans, which know since when. */
+static bool among_orphans(const struct weft_place *place)
+{
+	return place->orphan && !(place->touched && place->want);
 }
 
 static int draft_endpoints(struct weft_model *model, struct draft *draft, struct weft_plan *plan)
 {
 	for (size_t i = 0; i < model->touched_place.count; i++) {
 		uint32_t index = model->touched_place.item[i];
+		const struct weft_place *place = &model->place[index];
 
-		draft->new_orphans += !model->place[index].want && !model->place[index].orphan;
-		if (draft_endpoint(model, draft, plan, index) < 0)
+		draft->new_orphans += !place->want && !place->orphan;
+		if (!among_orphans(place) && draft_endpoint(model, draft, plan, index, 0) < 0)
 			return -ENOMEM;
 	}
-	for (size_t i = 0; i < model->orphan.count; i++)
-		if (!model->place[model->orphan.item[i]].touched &&
-		    draft_endpoint(model, draft, plan, model->orphan.item[i]) < 0)
+	for (size_t i = 0; i < model->orphan_count; i++) {
+		const struct weft_orphan *orphan = &model->orphan[i];
+
+		if (!rests(model, draft, orphan) && among_orphans(&model->place[orphan->index]) &&
+		    draft_endpoint(model, draft, plan, orphan->index, orphan->gone_ns) < 0)
 			return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -581,66 +666,55 @@ static void confirm_rows(struct weft_model *model)
 	}
 }
 
+/* There is room in all lists. */
 static void confirm_services(struct weft_model *model, uint64_t now_ns)
 {
+	model->last_service_count = 0;
 	for (size_t i = 0; i < model->touched_service_count; i++) {
-		struct weft_service_state *service = model->touched_service[i];
+		const struct weft_touched_service *touched = &model->touched_service[i];
+		struct weft_service_state *service = touched->service;
 
 		for (int set = 0; set < WEFT_SET_MAX_; set++) {
 			struct weft_range *old = &service->set[set];
 
-			if (!same_range(old, &service->next[set])) {
+			if (!same_range(old, &touched->next[set])) {
 				if (old->count)
 					model->pending[model->pending_count++] =
 						(struct weft_pending_range){ *old, now_ns };
-				*old = service->next[set];
+				*old = touched->next[set];
 			}
-			if (service->adopted[set].count) {
+			if (touched->adopted[set].count)
 				model->pending[model->pending_count++] =
-					(struct weft_pending_range){ service->adopted[set], now_ns };
-				service->adopted[set] = (struct weft_range){ 0 };
-			}
+					(struct weft_pending_range){ touched->adopted[set], now_ns };
 		}
-		service->touched = service->unknown = false;
+		service->touched = 0;
+		service->unknown = false;
 		if (!service->unit)
 			model->departed[model->departed_count++] =
 				(struct weft_departed){ .id = service->id, .since_ns = now_ns };
+		model->last_service[model->last_service_count++] = service;
 	}
+	free(model->touched_service);
+	model->touched_service = NULL;
+	model->touched_service_count = model->touched_service_room = 0;
 }
 
-static void confirm_slots(struct weft_model *model, const struct run *run)
-{
-	for (uint32_t i = 0; i < run->count; i++) {
-		uint32_t index;
-
-		memcpy(&index, run->keys.data + i * sizeof(index), sizeof(index));
-		memcpy(&model->slot[index], run->values.data + i * sizeof(struct weft_slot), sizeof(struct weft_slot));
-	}
-}
-
-static void confirm_endpoint(struct weft_model *model, const struct draft *draft, uint32_t index)
+static void confirm_endpoint(struct weft_model *model, const struct fate *fate, uint32_t index)
 {
 	struct weft_place *place = &model->place[index];
-	struct fate fate = endpoint_fate(model, draft, index);
 
-	if (fate.released && place->have.id)
-		weft_names_drop_endpoint(model->names, place->have.id, &model->journal);
-	place->cut = place->want ? false : place->cut || fate.cut;
-	place->have = fate.value;
+	place->cut = place->want ? false : place->cut || fate->cut;
+	place->have = fate->value;
 	place->in_use = place->want && place->want->sets;
 	place->unknown = place->touched = false;
-	if (place->want)
-		place->gone_ns = 0;
-	else if (!place->gone_ns)
-		place->gone_ns = draft->now_ns;
 }
 
-/* Ids that were given but never reached the kernel have a name and nothing else. */
-static void release_unseen(struct weft_model *model, uint32_t index)
+/* Its id may be given to another, also if it was given and never reached the kernel. */
+static void release(struct weft_model *model, uint32_t index)
 {
-	const struct weft_endpoint_name *name = weft_names_next_endpoint(model->names, index - 1);
+	const struct weft_endpoint_name *name = weft_place_name(model, index);
 
-	if (name && WEFT_ENDPOINT_INDEX(name->id) == index)
+	if (name)
 		weft_names_drop_endpoint(model->names, name->id, &model->journal);
 }
 
@@ -648,70 +722,69 @@ static void confirm_endpoints(struct weft_model *model, const struct draft *draf
 {
 	size_t kept = 0;
 
-	model->last_place.count = 0;
 	for (size_t i = 0; i < model->touched_place.count; i++) {
 		uint32_t index = model->touched_place.item[i];
 
-		if (!model->place[index].want && !model->place[index].orphan) {
-			model->place[index].orphan = true;
-			model->orphan.item[model->orphan.count++] = index;
-		}
+		if (!model->place[index].want && !model->place[index].orphan)
+			weft_orphan_add(model, index, 0); /* there is room */
 	}
-	for (size_t i = 0; i < model->touched_place.count; i++) {
-		model->last_place.item[model->last_place.count++] = model->touched_place.item[i];
-		if (model->place[model->touched_place.item[i]].want)
-			confirm_endpoint(model, draft, model->touched_place.item[i]);
-	}
-	for (size_t i = 0; i < model->orphan.count; i++) {
-		uint32_t index = model->orphan.item[i];
-		struct weft_place *place = &model->place[index];
-		bool released = !place->want && endpoint_fate(model, draft, index).released;
+	for (size_t i = 0; i < model->orphan_count; i++) {
+		struct weft_orphan orphan = model->orphan[i];
+		struct weft_place *place = &model->place[orphan.index];
+		struct fate fate;
 
-		if (!place->touched)
-			model->last_place.item[model->last_place.count++] = index;
-		if (!place->want) {
-			if (released && !place->have.id)
-				release_unseen(model, index);
-			confirm_endpoint(model, draft, index);
-		}
-		if (place->want || released) {
-			place->orphan = false;
-			place->gone_ns = 0;
+		if (rests(model, draft, &orphan)) {
+			model->orphan[kept++] = orphan;
 			continue;
 		}
-		model->orphan.item[kept++] = index;
+		fate = endpoint_fate(model, draft, orphan.index, orphan.gone_ns);
+		if (!place->touched)
+			model->touched_place.item[model->touched_place.count++] = orphan.index;
+		if (fate.released)
+			release(model, orphan.index);
+		confirm_endpoint(model, &fate, orphan.index);
+		place->orphan = !place->want && !fate.released;
+		if (!orphan.gone_ns)
+			orphan.gone_ns = draft->now_ns;
+		if (place->orphan)
+			model->orphan[kept++] = orphan;
 	}
-	model->orphan.count = kept;
+	model->orphan_count = kept;
+	for (size_t i = 0; i < model->touched_place.count; i++) {
+		uint32_t index = model->touched_place.item[i];
+		struct fate fate;
+
+		if (!model->place[index].touched)
+			continue;
+		fate = endpoint_fate(model, draft, index, 0);
+		confirm_endpoint(model, &fate, index);
+	}
+	/* Those that were touched become the last commit's. What a first load took is not kept. */
+	free(model->last_place.item);
+	model->last_place = model->touched_place;
+	model->touched_place = (struct weft_list_u32){ 0 };
+	if (!kept) {
+		free(model->orphan);
+		model->orphan = NULL;
+		model->orphan_room = 0;
+	}
 }
 
 /* All room that the mirror will take, before any of it changes. */
 static int reserve(struct weft_model *model, const struct draft *draft)
 {
-	size_t highest = model->slot_count;
-	const struct run *slots = &draft->run[RUN_SLOT];
-
-	for (uint32_t i = 0; i < slots->count; i++) {
-		uint32_t index;
-
-		memcpy(&index, slots->keys.data + i * sizeof(index), sizeof(index));
-		if (index >= highest)
-			highest = (size_t)index + 1;
-	}
-	if (weft_grow(&model->slot, &model->slot_room, highest, sizeof(*model->slot)) < 0 ||
-	    weft_grow(&model->pending, &model->pending_room, model->pending_count + draft->old_ranges,
+	if (weft_grow(&model->pending, &model->pending_room, model->pending_count + draft->old_ranges,
 		      sizeof(*model->pending)) < 0 ||
-	    weft_grow(&model->orphan.item, &model->orphan.room, model->orphan.count + draft->new_orphans,
-		      sizeof(*model->orphan.item)) < 0 ||
-	    weft_grow(&model->last_place.item, &model->last_place.room,
-		      model->orphan.count + draft->new_orphans + model->touched_place.count,
-		      sizeof(*model->last_place.item)) < 0 ||
+	    weft_grow(&model->last_service, &model->last_service_room, model->touched_service_count,
+		      sizeof(*model->last_service)) < 0 ||
+	    weft_grow(&model->orphan, &model->orphan_room, model->orphan_count + draft->new_orphans,
+		      sizeof(*model->orphan)) < 0 ||
+	    weft_grow(&model->touched_place.item, &model->touched_place.room,
+		      model->orphan_count + draft->new_orphans + model->touched_place.count,
+		      sizeof(*model->touched_place.item)) < 0 ||
 	    weft_grow(&model->departed, &model->departed_room, model->departed_count + model->touched_service_count,
 		      sizeof(*model->departed)) < 0)
 		return -ENOMEM;
-	/* Holes between ranges were never written: zeros, as in the kernel. */
-	if (highest > model->slot_count)
-		memset(model->slot + model->slot_count, 0, (highest - model->slot_count) * sizeof(*model->slot));
-	model->slot_count = highest;
 	return 0;
 }
 
@@ -766,10 +839,8 @@ static void forget_departed(struct weft_model *model, uint64_t now_ns)
 		if (service && (service->unit || service->touched))
 			continue;
 		weft_names_drop_service(model->names, departed->id, &model->journal);
-		if (service) {
-			HASH_DELETE(hh, model->service, service);
-			free(service);
-		}
+		if (service)
+			weft_service_drop(model, service);
 	}
 	model->departed_count = kept;
 }
@@ -787,10 +858,9 @@ static uint64_t next_time(const struct weft_model *model, uint64_t now_ns)
 
 	for (size_t i = 0; i < model->pending_count; i++)
 		sooner(&next_ns, model->pending[i].since_ns + WEFT_MODEL_GRACE_NS);
-	for (size_t i = 0; i < model->orphan.count; i++) {
-		const struct weft_place *place = &model->place[model->orphan.item[i]];
-		uint64_t free_ns = place->gone_ns + WEFT_MODEL_GRACE_NS;
-		uint64_t cut_ns = place->gone_ns + mesh->gone_timeout_s * 1000000000ull;
+	for (size_t i = 0; i < model->orphan_count; i++) {
+		uint64_t gone_ns = model->orphan[i].gone_ns, free_ns = gone_ns + WEFT_MODEL_GRACE_NS;
+		uint64_t cut_ns = gone_ns + mesh->gone_timeout_s * 1000000000ull;
 
 		sooner(&next_ns, free_ns > now_ns ? free_ns : now_ns + LIVE_POLL_NS);
 		if (mesh->gone_policy == WEFT_GONE_DRAIN && cut_ns > now_ns)
@@ -820,10 +890,10 @@ static int contested_problem(const struct weft_row *row, const struct weft_claim
 		weft_addr_port_format(&row->key.key.addr, port, shown);
 	return weft_problems_add(problems, WEFT_SEVERITY_ERROR, resource->file ? resource->file : "", resource->line, who,
 				 node_port ? "spec.ports" : "",
-				 "%s/%s already belongs to %s %s/%s, which is older: it keeps it until it lets go; give "
+				 "%s/%s already belongs to %s %s/%s, which %s: it keeps it until it lets go; give "
 				 "one of them another %s",
 				 shown, protocol, weft_kind_name(winner->kind), winner->namespace, winner->name,
-				 node_port ? "node port" : "address or port");
+				 row->first->rank < loser->rank ? "is older" : "came first", node_port ? "node port" : "address or port");
 }
 
 static int report(const struct weft_model *model, struct weft_problems *problems)
@@ -836,10 +906,13 @@ static int report(const struct weft_model *model, struct weft_problems *problems
 					      from->path, "%s", from->text) < 0)
 				return -ENOMEM;
 		}
-	for (const struct weft_row *row = model->contested; row; row = row->contested_next)
+	for (size_t i = 0; i < model->contested_count; i++) {
+		const struct weft_row *row = model->contested[i];
+
 		for (const struct weft_claim *loser = row->first->next; loser; loser = loser->next)
 			if (loser->owner != row->first->owner && contested_problem(row, loser, problems) < 0)
 				return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -898,32 +971,18 @@ static int check_names(struct weft_model *model, uint64_t now_ns)
 
 static void confirm(struct weft_model *model, struct draft *draft, struct optout_drafts *optout)
 {
-	struct weft_row **rows = model->last_row;
-	size_t room = model->last_row_room;
-	struct weft_service_state **services = model->last_service;
-	size_t service_room = model->last_service_room;
-
 	for (size_t i = 0; i < model->pending_count; i++)
 		if (!model->pending[i].since_ns)
 			model->pending[i].since_ns = draft->now_ns;
 	confirm_rows(model);
-	confirm_slots(model, &draft->run[RUN_SLOT]);
 	confirm_services(model, draft->now_ns);
 	confirm_endpoints(model, draft);
-	model->touched_place.count = 0;
-	/* Touched lists become the last commit's. */
+	free(model->last_row);
 	model->last_row = model->touched_row;
 	model->last_row_room = model->touched_row_room;
 	model->last_row_count = model->touched_row_count;
-	model->touched_row = rows;
-	model->touched_row_room = room;
-	model->touched_row_count = 0;
-	model->last_service = model->touched_service;
-	model->last_service_room = model->touched_service_room;
-	model->last_service_count = model->touched_service_count;
-	model->touched_service = services;
-	model->touched_service_room = service_room;
-	model->touched_service_count = 0;
+	model->touched_row = NULL;
+	model->touched_row_room = model->touched_row_count = 0;
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(model->optout); i++) {
 		weft_buf_done(&model->optout[i].have);
 		weft_buf_done(&model->optout[i].removed);
@@ -993,18 +1052,20 @@ void weft_model_distrust(struct weft_model *model)
 		weft_service_touch(model, model->last_service[i]);
 	}
 	for (size_t i = 0; i < model->last_place.count; i++) {
-		struct weft_place *place = &model->place[model->last_place.item[i]];
+		uint32_t index = model->last_place.item[i];
+		struct weft_place *place = &model->place[index];
 
 		place->unknown = true;
 		place->cut = false;
-		/* Old slots may still say it: the grace begins with the commit that succeeds. */
-		if (place->gone_ns == model->last_commit_ns)
-			place->gone_ns = 0;
 		/* To cut sockets again that are already cut is harmless. */
-		place->in_use |= place->have.protocol == IPPROTO_UDP;
-		if (!place->touched && weft_list_add(&model->touched_place, model->last_place.item[i]) == 0)
+		place->in_use |= is_udp(model, index);
+		if (!place->touched && weft_list_add(&model->touched_place, index) == 0)
 			place->touched = true;
 	}
+	/* Old slots may still say it: the grace begins with the commit that succeeds. */
+	for (size_t i = 0; i < model->orphan_count; i++)
+		if (model->orphan[i].gone_ns == model->last_commit_ns)
+			model->orphan[i].gone_ns = 0;
 	for (size_t i = 0; i < model->pending_count; i++)
 		if (model->pending[i].since_ns == model->last_commit_ns)
 			model->pending[i].since_ns = 0;

@@ -132,11 +132,11 @@ static int from_slices(const struct weft_group *group, const struct weft_service
 				.ready = from->ready || publish,
 				.serving = from->serving,
 				.terminating = from->terminating,
-				.node = from->node_name,
-				.zone = from->zone,
-				.hint_zones = &from->hint_zones,
-				.hint_nodes = &from->hint_nodes,
-				.weight = from->weight ? from->weight : 1,
+				.node = from->place->node_name,
+				.zone = from->place->zone,
+				.hint_zones = &from->place->hint_zones,
+				.hint_nodes = &from->place->hint_nodes,
+				.weight = slice->weight ? slice->weight : 1,
 				.created = entry->resource->meta.created,
 				.source = entry->name,
 			};
@@ -239,7 +239,7 @@ static int from_workloads(const struct weft_model *model, const char *namespace,
 			  const struct weft_pairs *selector, const struct wanted_port *port, bool publish,
 			  struct candidates *to)
 {
-	const struct weft_group *group = weft_group_find(model->namespaces, namespace, weft_kind_name(kind));
+	const struct weft_group *group = weft_group_find(&model->namespaces, namespace, weft_kind_name(kind));
 	bool pod = kind == WEFT_KIND_POD;
 
 	for (const struct weft_entry *entry = group ? group->first : NULL; entry; entry = entry->group_next) {
@@ -409,7 +409,7 @@ static int by_id(const void *left, const void *right)
 {
 	const struct weft_wanted *a = left, *b = right;
 
-	return a->value.id < b->value.id ? -1 : a->value.id > b->value.id;
+	return weft_wanted_id(a) < weft_wanted_id(b) ? -1 : weft_wanted_id(a) > weft_wanted_id(b);
 }
 
 static int add_endpoints(struct compilation *c, struct weft_compiled_port *port, const struct candidates *candidates)
@@ -427,27 +427,27 @@ static int add_endpoints(struct compilation *c, struct weft_compiled_port *port,
 						   .port = item->port,
 						   .protocol = port->protocol };
 		struct weft_wanted wanted = {
+			.sets = item->sets,
 			.value = {
-				.addr = item->addr,
-				.port = htons(item->port),
-				.protocol = port->protocol,
-				.state = state_of(item),
-				.service = port->service,
 				.workload = item->workload,
 				.weight = item->weight,
+				.state = state_of(item),
 				.flags = item->local ? WEFT_ENDPOINT_F_LOCAL : 0,
 			},
-			.sets = item->sets,
 		};
+		uint32_t id;
 		int r = weft_names_get_endpoint(c->model->names, &name, c->model->capacity.max_entries[WEFT_MAP_ENDPOINT],
-						&c->model->journal, &wanted.value.id);
+						&c->model->journal, &id);
 
-		if (r == -ENOSPC)
+		if (r == -ENOSPC) {
 			c->model->endpoints_short++;
-		else if (r < 0)
+			continue;
+		}
+		if (r < 0)
 			return r;
-		else
-			to->endpoint[to->endpoint_count++] = wanted;
+		wanted.index = WEFT_ENDPOINT_INDEX(id);
+		wanted.value.generation = WEFT_ENDPOINT_GENERATION(id);
+		to->endpoint[to->endpoint_count++] = wanted;
 	}
 	port->count = to->endpoint_count - port->first;
 	if (port->count > 1)
@@ -511,15 +511,17 @@ static const char *refusal(const struct weft_model *model, const struct weft_add
 }
 
 /* Returns 1 if the address may be used, 0 if it was refused (and said so), -ENOMEM. Called once an address. */
-static int admit(struct compilation *c, const struct weft_addr *addr, const char *path, size_t index)
+static int admit(struct compilation *c, const struct weft_addr *addr, uint8_t type, const char *path, size_t index)
 {
 	struct weft_claim watch = { .key = { .key = { .addr = *addr }, .map = WEFT_ROW_WATCH },
 				    .set = WEFT_SET_NONE,
 				    .owner = c->unit };
 	const char *why = refusal(c->model, addr);
 	char where[80], text[300], shown[WEFT_ADDR_TEXT];
+	/* The entry of the address itself then says that we are here. */
+	bool claimed = !why && type == WEFT_FRONTEND_CLUSTER_IP && !c->unit->resource->service.headless;
 
-	if (add_claim(&c->to->claim, &c->to->claim_count, &c->to->claim_room, &watch) < 0)
+	if (!claimed && add_claim(&c->to->claim, &c->to->claim_count, &c->to->claim_room, &watch) < 0)
 		return -ENOMEM;
 	if (!why)
 		return 1;
@@ -563,7 +565,7 @@ static int add_entrance(struct compilation *c, struct entrances *entrances, cons
 	for (size_t i = 0; i < entrances->count; i++)
 		if (weft_addr_compare(&entrances->item[i].addr, addr) == 0)
 			return 0;
-	admitted = admit(c, addr, path, index);
+	admitted = admit(c, addr, type, path, index);
 	if (admitted <= 0)
 		return admitted;
 	if (weft_grow(&entrances->item, &entrances->room, entrances->count + 1, sizeof(*entrances->item)) < 0)
@@ -641,17 +643,18 @@ static struct weft_compiled_port *add_port(struct compilation *c, const struct w
 static int claim_endpoint_at(struct compilation *c, const struct weft_compiled_port *port)
 {
 	for (size_t i = port->first; i < port->first + port->count; i++) {
-		const struct weft_endpoint *endpoint = &c->to->endpoint[i].value;
+		const struct weft_wanted *wanted = &c->to->endpoint[i];
+		const struct weft_endpoint_name *name = weft_place_name(c->model, wanted->index);
 		struct weft_claim claim = {
-			.key = { .key = { .addr = endpoint->addr, .port = endpoint->port, .protocol = endpoint->protocol },
+			.key = { .key = { .addr = name->addr, .port = htons(name->port), .protocol = name->protocol },
 				 .map = WEFT_MAP_ENDPOINT_AT },
 			.rank = port->service,
 			.set = WEFT_SET_NONE,
-			.value.endpoint_at = { .service = port->service, .endpoint = endpoint->id },
+			.value.endpoint_at = { .service = port->service, .endpoint = name->id },
 			.owner = c->unit,
 		};
 
-		if (endpoint->flags & WEFT_ENDPOINT_F_LOCAL &&
+		if (wanted->value.flags & WEFT_ENDPOINT_F_LOCAL &&
 		    add_claim(&c->to->claim, &c->to->claim_count, &c->to->claim_room, &claim) < 0)
 			return -ENOMEM;
 	}
@@ -689,7 +692,7 @@ static bool has_family(const struct weft_service *service, const struct candidat
 static int service_port(struct compilation *c, const struct entrances *entrances, const struct weft_service_port *from)
 {
 	const struct weft_service *service = &c->unit->resource->service;
-	const struct weft_group *slices = weft_group_find(c->model->slices, c->unit->namespace, c->unit->name);
+	const struct weft_group *slices = weft_group_find(&c->model->slices, c->unit->namespace, c->unit->name);
 	struct wanted_port wanted = { from->name, from->protocol, from->target_port, from->target_port_name };
 	static const struct weft_addr any[] = { WEFT_ADDR_ANY_V4, WEFT_ADDR_ANY_V6 };
 	struct weft_service_name name = { .namespace = c->unit->namespace,
@@ -803,7 +806,7 @@ static int compile_service(struct compilation *c)
 static bool claimed_by_older(const struct compilation *c, const char *host, const struct weft_service_entry_port *port,
 			     const struct weft_entry **ret_other)
 {
-	const struct weft_group *group = weft_group_find(c->model->hosts, "", host);
+	const struct weft_group *group = weft_group_find(&c->model->hosts, "", host);
 
 	for (const struct weft_entry *other = group ? group->first : NULL; other; other = other->group_next) {
 		const struct weft_service_entry *entry = &other->resource->service_entry;

@@ -37,60 +37,63 @@ struct weft_model *weft_model_new(const struct weft_model_options *options, stru
 	return weft_take_ptr(model);
 }
 
-static void groups_free(struct weft_group *groups)
+static bool has_claims(enum weft_kind kind)
 {
-	struct weft_group *group, *other;
+	return kind == WEFT_KIND_POD || kind == WEFT_KIND_WORKLOAD_ENTRY || kind == WEFT_KIND_NODE;
+}
 
-	HASH_ITER(hh, groups, group, other)
-	{
-		HASH_DELETE(hh, groups, group);
-		free(group->key);
+static void groups_done(struct weft_table *groups)
+{
+	struct weft_group *group;
+
+	for (size_t at = 0; (group = weft_table_next(groups, &at));)
 		free(group);
+	weft_table_done(groups);
+}
+
+static void entry_free(struct weft_entry *entry)
+{
+	weft_resource_free(entry->resource);
+	if (weft_is_unit(entry)) {
+		weft_compiled_free(entry->compiled);
+		weft_compiled_free(entry->next);
+	} else if (has_claims(entry->kind)) {
+		free(entry->claim);
 	}
+	free(entry);
 }
 
 struct weft_model *weft_model_free(struct weft_model *model)
 {
-	struct weft_entry *entry, *other;
-	struct weft_row *row, *other_row;
-	struct weft_service_state *service, *other_service;
+	struct weft_entry *entry;
+	void *item;
 
 	if (!model)
 		return NULL;
 	weft_rules_done(model);
-	HASH_ITER(hh, model->row, row, other_row)
-	{
-		HASH_DELETE(hh, model->row, row);
-		free(row);
-	}
-	HASH_ITER(hh, model->service, service, other_service)
-	{
-		HASH_DELETE(hh, model->service, service);
-		free(service);
-	}
-	HASH_ITER(hh, model->entry, entry, other)
-	{
-		HASH_DELETE(hh, model->entry, entry);
-		weft_resource_free(entry->resource);
-		weft_compiled_free(entry->compiled);
-		weft_compiled_free(entry->next);
-		free(entry->claim);
-		free(entry->key);
-		free(entry);
-	}
-	groups_free(model->slices);
-	groups_free(model->namespaces);
-	groups_free(model->hosts);
+	for (size_t at = 0; (item = weft_table_next(&model->row, &at));)
+		free(item);
+	weft_table_done(&model->row);
+	for (size_t at = 0; (item = weft_table_next(&model->service, &at));)
+		free(item);
+	weft_table_done(&model->service);
+	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));)
+		entry_free(entry);
+	weft_table_done(&model->entry);
+	groups_done(&model->slices);
+	groups_done(&model->namespaces);
+	groups_done(&model->hosts);
 	weft_compiled_done(&model->making);
 	free(model->touched_row);
 	free(model->last_row);
+	free(model->contested);
 	free(model->touched_service);
 	free(model->last_service);
 	free(model->place);
 	free(model->at);
 	free(model->touched_place.item);
 	free(model->last_place.item);
-	free(model->orphan.item);
+	free(model->orphan);
 	weft_ranges_done(&model->ranges);
 	free(model->slot);
 	free(model->pending);
@@ -120,9 +123,10 @@ int weft_model_grow(struct weft_model *model, const struct weft_role_capacity *c
 
 size_t weft_model_services(const struct weft_model *model)
 {
+	const struct weft_service_state *service;
 	size_t count = 0;
 
-	for (const struct weft_service_state *service = model->service; service; service = service->hh.next)
+	for (size_t at = 0; (service = weft_table_next(&model->service, &at));)
 		count += service->unit != NULL;
 	return count;
 }
@@ -146,6 +150,11 @@ size_t weft_model_endpoints(const struct weft_model *model)
 	return count;
 }
 
+size_t weft_model_affine(const struct weft_model *model)
+{
+	return model->affine;
+}
+
 const struct weft_names *weft_model_names(const struct weft_model *model)
 {
 	return model->names;
@@ -153,100 +162,124 @@ const struct weft_names *weft_model_names(const struct weft_model *model)
 
 /* ---- entries and groups ---- */
 
-/* "kind namespace/name" with a NUL behind the namespace; the caller frees a key that did not fit in `room`. */
-static char *make_key(enum weft_kind kind, const char *namespace, const char *name, char *room, size_t size,
-		      size_t *ret_size)
-{
-	size_t namespace_size = strlen(namespace) + 1, name_size = strlen(name) + 1;
-	char *key = room;
+struct identity {
+	enum weft_kind kind;
+	const char *namespace, *name;
+};
 
-	*ret_size = 1 + namespace_size + name_size;
-	if (*ret_size > size)
-		key = malloc(*ret_size);
-	if (!key)
-		return NULL;
-	key[0] = (char)kind;
-	memcpy(key + 1, namespace, namespace_size);
-	memcpy(key + 1 + namespace_size, name, name_size);
-	return key;
+static uint32_t hash_identity(const struct identity *identity)
+{
+	return weft_hash(identity->name, strlen(identity->name),
+			 weft_hash(identity->namespace, strlen(identity->namespace), identity->kind));
+}
+
+static uint32_t entry_hash(const void *item)
+{
+	const struct weft_entry *entry = item;
+	const struct identity identity = { entry->kind, entry->namespace, entry->name };
+
+	return hash_identity(&identity);
+}
+
+static bool entry_is(const void *item, const void *key)
+{
+	const struct identity *identity = key;
+	const struct weft_entry *entry = item;
+
+	return entry->kind == identity->kind && strcmp(entry->name, identity->name) == 0 &&
+	       strcmp(entry->namespace, identity->namespace) == 0;
 }
 
 struct weft_entry *weft_model_find(const struct weft_model *model, enum weft_kind kind, const char *namespace,
 				   const char *name)
 {
-	char room[400];
-	size_t size;
-	char *key = make_key(kind, namespace, name, room, sizeof(room), &size);
-	struct weft_entry *entry = NULL;
+	const struct identity identity = { kind, namespace, name };
 
-	if (key)
-		HASH_FIND(hh, model->entry, key, size, entry);
-	if (key != room)
-		free(key);
-	return entry;
+	return weft_table_find(&model->entry, hash_identity(&identity), entry_is, &identity);
+}
+
+static size_t entry_size(enum weft_kind kind)
+{
+	const struct weft_entry like = { .kind = (uint8_t)kind };
+
+	return weft_is_unit(&like)   ? sizeof(struct weft_entry) :
+	       has_claims(kind) ? offsetof(struct weft_entry, claim_room) + sizeof(like.claim_room) :
+				       offsetof(struct weft_entry, claim);
 }
 
 static struct weft_entry *entry_get(struct weft_model *model, const struct weft_resource *resource)
 {
 	struct weft_entry *entry = weft_model_find(model, resource->kind, resource->meta.namespace, resource->meta.name);
+	size_t size = entry_size(resource->kind), namespace_size = strlen(resource->meta.namespace) + 1;
+	size_t name_size = strlen(resource->meta.name) + 1;
+	char *text;
 
 	if (entry)
 		return entry;
-	entry = calloc(1, sizeof(*entry));
+	entry = calloc(1, size + namespace_size + name_size);
 	if (!entry)
 		return NULL;
-	entry->kind = resource->kind;
-	entry->key = make_key(resource->kind, resource->meta.namespace, resource->meta.name, NULL, 0, &entry->key_size);
-	if (entry->key) {
-		entry->namespace = entry->key + 1;
-		entry->name = entry->namespace + strlen(entry->namespace) + 1;
-		entry->hashed = true;
-		HASH_ADD_KEYPTR(hh, model->entry, entry->key, entry->key_size, entry);
-	}
-	if (!entry->key || !entry->hashed) {
-		free(entry->key);
-		free(entry);
-		return NULL;
-	}
-	return entry;
+	text = (char *)entry + size;
+	entry->kind = (uint8_t)resource->kind;
+	entry->namespace = memcpy(text, resource->meta.namespace, namespace_size);
+	entry->name = memcpy(text + namespace_size, resource->meta.name, name_size);
+	if (weft_table_add(&model->entry, entry, entry_hash) == 0)
+		return entry;
+	free(entry);
+	return NULL;
 }
 
-struct weft_group *weft_group_find(struct weft_group *groups, const char *namespace, const char *name)
+void weft_entry_drop(struct weft_model *model, struct weft_entry *entry)
 {
-	char room[400];
-	size_t size;
-	char *key = make_key(0, namespace, name, room, sizeof(room), &size);
-	struct weft_group *group = NULL;
+	weft_table_remove(&model->entry, entry, entry_hash);
+	entry_free(entry);
+}
 
-	if (key)
-		HASH_FIND(hh, groups, key, size, group);
-	if (key != room)
-		free(key);
-	return group;
+static const char *group_name(const struct weft_group *group)
+{
+	return group->namespace + strlen(group->namespace) + 1;
+}
+
+static uint32_t group_hash(const void *item)
+{
+	const struct weft_group *group = item;
+	const struct identity identity = { 0, group->namespace, group_name(group) };
+
+	return hash_identity(&identity);
+}
+
+static bool group_is(const void *item, const void *key)
+{
+	const struct identity *identity = key;
+	const struct weft_group *group = item;
+
+	return strcmp(group_name(group), identity->name) == 0 && strcmp(group->namespace, identity->namespace) == 0;
+}
+
+struct weft_group *weft_group_find(const struct weft_table *groups, const char *namespace, const char *name)
+{
+	const struct identity identity = { 0, namespace, name };
+
+	return weft_table_find(groups, hash_identity(&identity), group_is, &identity);
 }
 
 /* Groups stay when they are empty: there are as many as names that the configuration ever had. */
-static struct weft_group *group_get(struct weft_group **groups, const char *namespace, const char *name)
+static struct weft_group *group_get(struct weft_table *groups, const char *namespace, const char *name)
 {
-	struct weft_group *group = weft_group_find(*groups, namespace, name);
-	size_t size;
+	struct weft_group *group = weft_group_find(groups, namespace, name);
+	size_t namespace_size = strlen(namespace) + 1, name_size = strlen(name) + 1;
 
 	if (group)
 		return group;
-	group = calloc(1, sizeof(*group));
+	group = calloc(1, sizeof(*group) + namespace_size + name_size);
 	if (!group)
 		return NULL;
-	group->key = make_key(0, namespace, name, NULL, 0, &size);
-	if (group->key) {
-		group->hashed = true;
-		HASH_ADD_KEYPTR(hh, *groups, group->key, size, group);
-	}
-	if (!group->key || !group->hashed) {
-		free(group->key);
-		free(group);
-		return NULL;
-	}
-	return group;
+	memcpy(group->namespace, namespace, namespace_size);
+	memcpy(group->namespace + namespace_size, name, name_size);
+	if (weft_table_add(groups, group, group_hash) == 0)
+		return group;
+	free(group);
+	return NULL;
 }
 
 static void group_leave(struct weft_entry *entry)
@@ -273,11 +306,6 @@ static void group_join(struct weft_entry *entry, struct weft_group *group)
 	group->first = entry;
 }
 
-static bool is_unit(enum weft_kind kind)
-{
-	return kind == WEFT_KIND_SERVICE || kind == WEFT_KIND_SERVICE_ENTRY;
-}
-
 static bool is_workload(enum weft_kind kind)
 {
 	return kind == WEFT_KIND_POD || kind == WEFT_KIND_WORKLOAD_ENTRY;
@@ -285,7 +313,7 @@ static bool is_workload(enum weft_kind kind)
 
 void weft_model_mark(struct weft_model *model, struct weft_entry *entry)
 {
-	struct weft_entry **list = is_unit(entry->kind) ? &model->dirty_units : &model->dirty_others;
+	struct weft_entry **list = weft_is_unit(entry) ? &model->dirty_units : &model->dirty_others;
 
 	if (entry->dirty)
 		return;
@@ -308,7 +336,7 @@ static bool wants_workloads(const struct weft_model *model, const struct weft_en
 		return false;
 	if (unit->kind == WEFT_KIND_SERVICE_ENTRY)
 		return unit->resource->service_entry.has_workload_selector;
-	slices = weft_group_find(model->slices, unit->namespace, unit->name);
+	slices = weft_group_find(&model->slices, unit->namespace, unit->name);
 	return unit->resource->service.selector.count &&
 	       (workload == WEFT_KIND_WORKLOAD_ENTRY || !(slices && slices->first));
 }
@@ -384,10 +412,10 @@ static void mark_hosts(struct weft_model *model, const struct weft_entry *unit)
 
 static void choose_mesh(struct weft_model *model)
 {
-	struct weft_entry *entry, *other;
+	const struct weft_entry *entry;
 
 	model->mesh = &default_mesh;
-	HASH_ITER(hh, model->entry, entry, other)
+	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));)
 		if (entry->kind == WEFT_KIND_MESH_CONFIG && entry->resource &&
 		    (model->mesh == &default_mesh ||
 		     entry->resource->meta.created < model->mesh->meta.created ||
@@ -409,6 +437,11 @@ static void node_changed(struct weft_model *model, const struct weft_entry *entr
 	model->all_units_dirty = true;
 }
 
+static bool is_affine(const struct weft_resource *resource)
+{
+	return resource && resource->kind == WEFT_KIND_SERVICE && resource->service.affinity_s;
+}
+
 /*
  * The entry's resource is to be `resource` (NULL: none), and everything that
  * looks at it is marked. The old one is freed. `group` is what the new one joins.
@@ -427,6 +460,7 @@ static void replace(struct weft_model *model, struct weft_entry *entry, struct w
 		weft_rules_mark(model, old);
 	group_leave(entry);
 	model->kind_count[entry->kind] += (size_t)!!resource - (size_t)!!old;
+	model->affine += (size_t)is_affine(resource) - (size_t)is_affine(old);
 	entry->resource = resource;
 	if (group)
 		group_join(entry, group);
@@ -467,11 +501,8 @@ static void replace(struct weft_model *model, struct weft_entry *entry, struct w
 	}
 	weft_resource_free(old);
 	/* The others go with the commit that takes what they wanted out of force. */
-	if (!resource && !entry->dirty) {
-		HASH_DELETE(hh, model->entry, entry);
-		free(entry->key);
-		free(entry);
-	}
+	if (!resource && !entry->dirty)
+		weft_entry_drop(model, entry);
 }
 
 static bool same(const struct weft_resource *a, const struct weft_resource *b)
@@ -546,10 +577,9 @@ uint32_t weft_model_setting_flags(const struct weft_model *model)
 int weft_model_bindings(const struct weft_model *model,
 			int (*each)(void *context, uint32_t workload, const char *netns, uint32_t flags), void *context)
 {
-	struct weft_entry *entry, *other;
+	const struct weft_entry *entry;
 
-	HASH_ITER(hh, model->entry, entry, other)
-	{
+	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));) {
 		const char *netns = weft_entry_netns(entry);
 		int r;
 

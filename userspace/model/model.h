@@ -95,6 +95,8 @@ int weft_model_grow(struct weft_model *model, const struct weft_role_capacity *c
 size_t weft_model_services(const struct weft_model *model);
 size_t weft_model_workloads(const struct weft_model *model);
 size_t weft_model_endpoints(const struct weft_model *model);
+/* Services that ask for ClientIP affinity, also such as no commit has put in force yet. */
+size_t weft_model_affine(const struct weft_model *model);
 
 /* Mesh-wide settings in force (the default if there is no MeshConfig). */
 const struct weft_mesh_config *weft_model_mesh(const struct weft_model *model);

@@ -3,50 +3,46 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
-#define uthash_nonfatal_oom(object) ((object)->hashed = false)
-#include <uthash.h>
-
+#include "base/table.h"
 #include "weft/abi/maps.h"
 
-#define HEADER "weft-names 1\n"
+#define HEADER "weft-names 2 "
+#define HEADER_1 "weft-names 1" /* had no count */
+#define COUNT_WIDTH 10
 #define MAX_FIELDS 10
 #define GENERATION_MAX ((1u << (32 - WEFT_ENDPOINT_INDEX_BITS)) - 1)
 /* Freed indices wait until this many are free, so that an id's index rests long between two users. */
 #define FREE_DEPTH 256
 
+/* There are tens of thousands of them: one block each, with the texts behind. */
 struct service_record {
 	struct weft_service_name name;
-	char *key;
-	bool hashed;
-	UT_hash_handle hh;
+	char text[];
 };
 
 struct workload_record {
 	struct weft_workload_name name;
-	char *key;
-	bool hashed;
-	UT_hash_handle hh;
+	char text[];
 };
 
 /* By index; an index that is free keeps its last id, for the generation. */
 struct endpoint_record {
-	struct weft_endpoint_name name;
-	uint32_t next; /* index of the next of its bucket, or of the next free one; 0 = the last */
-	uint32_t previous; /* of a free one */
-	bool used;
+	struct weft_endpoint_name name; /* of a free one: `id` as it was last given, and `service` is the index of the previous free one */
+	uint32_t next : 31; /* index of the next of its bucket, or of the next free one; 0 = the last */
+	uint32_t used : 1;
 };
 
 struct weft_names {
-	struct service_record *service_by_key;
+	struct weft_table service_by_key;
 	struct service_record **service; /* by id */
 	size_t service_count, service_room;
 	uint32_t service_last;
 
-	struct workload_record *workload_by_key;
+	struct weft_table workload_by_key;
 	struct workload_record **workload; /* by id */
 	size_t workload_count, workload_room;
 	uint32_t workload_last;
@@ -57,42 +53,7 @@ struct weft_names {
 	size_t bucket_count;
 	size_t used_count;
 	uint32_t free_first, free_last, free_count; /* oldest first */
-
-	struct weft_buf scratch;
 };
-
-static struct service_record *service_record_free(struct service_record *record)
-{
-	if (record) {
-		free((char *)record->name.namespace);
-		free((char *)record->name.name);
-		free((char *)record->name.port_name);
-		free((char *)record->name.host);
-		free(record->key);
-		free(record);
-	}
-	return NULL;
-}
-
-static struct workload_record *workload_record_free(struct workload_record *record)
-{
-	if (record) {
-		free((char *)record->name.kind);
-		free((char *)record->name.namespace);
-		free((char *)record->name.name);
-		free((char *)record->name.service_account);
-		free((char *)record->name.node);
-		free((char *)record->name.zone);
-		free((char *)record->name.app);
-		free((char *)record->name.version);
-		free((char *)record->name.owner);
-		free(record->key);
-		free(record);
-	}
-	return NULL;
-}
-WEFT_CLEANUP_DEFINE(struct service_record, service_record_free);
-WEFT_CLEANUP_DEFINE(struct workload_record, workload_record_free);
 
 struct weft_names *weft_names_new(void)
 {
@@ -103,17 +64,16 @@ struct weft_names *weft_names_free(struct weft_names *names)
 {
 	if (!names)
 		return NULL;
-	HASH_CLEAR(hh, names->service_by_key);
-	HASH_CLEAR(hh, names->workload_by_key);
+	weft_table_done(&names->service_by_key);
+	weft_table_done(&names->workload_by_key);
 	for (size_t i = 0; i < names->service_count; i++)
-		service_record_free(names->service[i]);
+		free(names->service[i]);
 	for (size_t i = 0; i < names->workload_count; i++)
-		workload_record_free(names->workload[i]);
+		free(names->workload[i]);
 	free(names->service);
 	free(names->workload);
 	free(names->endpoint);
 	free(names->bucket);
-	weft_buf_done(&names->scratch);
 	free(names);
 	return NULL;
 }
@@ -235,18 +195,32 @@ static bool is_host_named(const struct weft_service_name *name)
 	return strcmp(name->name, name->host) == 0;
 }
 
-/* The key's bytes end up in names->scratch. */
-static int service_key(struct weft_names *names, const struct weft_service_name *name)
+static uint32_t hash_text(const char *text, uint32_t before)
 {
-	uint16_t port = name->port;
-	char tail[4] = { (char)(port >> 8), (char)port, (char)name->protocol, (char)is_host_named(name) };
-	int r;
+	return weft_hash(text, strlen(text), before);
+}
 
-	weft_buf_clear(&names->scratch);
-	r = weft_buf_add(&names->scratch, name->namespace, strlen(name->namespace) + 1);
-	if (r == 0)
-		r = weft_buf_add(&names->scratch, name->name, strlen(name->name) + 1);
-	return r < 0 ? r : weft_buf_add(&names->scratch, tail, sizeof(tail));
+static uint32_t service_hash(const void *item)
+{
+	const struct weft_service_name *name = &((const struct service_record *)item)->name;
+	uint32_t tail = (uint32_t)name->port << 16 | (uint32_t)name->protocol << 8 | is_host_named(name);
+
+	return weft_hash(&tail, sizeof(tail), hash_text(name->name, hash_text(name->namespace, 0)));
+}
+
+static bool service_is(const void *item, const void *key)
+{
+	const struct weft_service_name *a = &((const struct service_record *)item)->name, *b = key;
+
+	return a->port == b->port && a->protocol == b->protocol && is_host_named(a) == is_host_named(b) &&
+	       strcmp(a->name, b->name) == 0 && strcmp(a->namespace, b->namespace) == 0;
+}
+
+static struct service_record *service_find(const struct weft_names *names, const struct weft_service_name *key)
+{
+	const struct service_record like = { .name = *key };
+
+	return weft_table_find(&names->service_by_key, service_hash(&like), service_is, key);
 }
 
 static size_t service_position(const struct weft_names *names, uint32_t id)
@@ -279,62 +253,58 @@ static void service_remove(struct weft_names *names, uint32_t id)
 
 	if (at >= names->service_count || names->service[at]->name.id != id)
 		return;
-	HASH_DELETE(hh, names->service_by_key, names->service[at]);
-	service_record_free(names->service[at]);
+	weft_table_remove(&names->service_by_key, names->service[at], service_hash);
+	free(names->service[at]);
 	memmove(names->service + at, names->service + at + 1, (--names->service_count - at) * sizeof(*names->service));
 }
 
-static struct service_record *service_record_new(const struct weft_service_name *name, const struct weft_buf *key)
+/* Copies a text to *at and moves that behind it. */
+static const char *keep(char **at, const char *text)
 {
-	weft_cleanup(service_record_freep) struct service_record *record = calloc(1, sizeof(*record));
+	char *kept = *at;
+
+	*at = stpcpy(kept, text) + 1;
+	return kept;
+}
+
+static struct service_record *service_record_new(const struct weft_service_name *name)
+{
+	size_t size = strlen(name->namespace) + strlen(name->name) + strlen(name->port_name) + strlen(name->host) + 4;
+	struct service_record *record = malloc(sizeof(*record) + size);
+	char *at;
 
 	if (!record)
 		return NULL;
-	record->name = (struct weft_service_name){
-		.id = name->id,
-		.namespace = strdup(name->namespace),
-		.name = strdup(name->name),
-		.port_name = strdup(name->port_name),
-		.port = name->port,
-		.protocol = name->protocol,
-		.host = strdup(name->host),
-	};
-	record->key = malloc(key->size);
-	if (!record->name.namespace || !record->name.name || !record->name.port_name || !record->name.host ||
-	    !record->key)
-		return NULL;
-	memcpy(record->key, key->data, key->size);
-	return weft_take_ptr(record);
+	at = record->text;
+	record->name = *name;
+	record->name.namespace = keep(&at, name->namespace);
+	record->name.name = keep(&at, name->name);
+	record->name.port_name = keep(&at, name->port_name);
+	record->name.host = keep(&at, name->host);
+	return record;
 }
 
 /* Puts the record under its id in place of what was there; of two ids with one key the later record wins. */
 static int service_set(struct weft_names *names, const struct weft_service_name *name)
 {
-	weft_cleanup(service_record_freep) struct service_record *record = NULL;
-	struct service_record *same;
+	weft_free_on_exit struct service_record *record = service_record_new(name);
+	const struct service_record *same;
 	size_t at;
-	int r = service_key(names, name);
 
-	if (r < 0)
-		return r;
-	record = service_record_new(name, &names->scratch);
 	if (!record || weft_grow(&names->service, &names->service_room, names->service_count + 1,
 				 sizeof(*names->service)) < 0)
 		return -ENOMEM;
 	service_remove(names, name->id);
-	HASH_FIND(hh, names->service_by_key, record->key, names->scratch.size, same);
+	same = service_find(names, name);
 	if (same)
 		service_remove(names, same->name.id);
-	record->hashed = true;
-	HASH_ADD_KEYPTR(hh, names->service_by_key, record->key, names->scratch.size, record);
-	if (!record->hashed)
+	if (weft_table_add(&names->service_by_key, record, service_hash) < 0)
 		return -ENOMEM;
 	at = service_position(names, name->id);
 	memmove(names->service + at + 1, names->service + at, (names->service_count++ - at) * sizeof(*names->service));
-	names->service[at] = record;
+	names->service[at] = weft_take_ptr(record);
 	if (name->id > names->service_last)
 		names->service_last = name->id;
-	record = NULL;
 	return 0;
 }
 
@@ -342,13 +312,10 @@ int weft_names_get_service(struct weft_names *names, const struct weft_service_n
 			   uint32_t *ret_id)
 {
 	struct weft_service_name name = *template;
-	struct service_record *record;
+	const struct service_record *record = service_find(names, template);
 	size_t before = journal->size;
-	int r = service_key(names, template);
+	int r;
 
-	if (r < 0)
-		return r;
-	HASH_FIND(hh, names->service_by_key, names->scratch.data, names->scratch.size, record);
 	if (record && strcmp(record->name.port_name, template->port_name) == 0 &&
 	    strcmp(record->name.host, template->host) == 0) {
 		*ret_id = record->name.id;
@@ -390,15 +357,25 @@ const struct weft_service_name *weft_names_next_service(const struct weft_names 
 
 /* ---- workloads ---- */
 
-static int workload_key(struct weft_names *names, const struct weft_workload_name *name)
+static uint32_t workload_hash(const void *item)
 {
-	int r;
+	const struct weft_workload_name *name = &((const struct workload_record *)item)->name;
 
-	weft_buf_clear(&names->scratch);
-	r = weft_buf_add(&names->scratch, name->kind, strlen(name->kind) + 1);
-	if (r == 0)
-		r = weft_buf_add(&names->scratch, name->namespace, strlen(name->namespace) + 1);
-	return r < 0 ? r : weft_buf_add(&names->scratch, name->name, strlen(name->name) + 1);
+	return hash_text(name->name, hash_text(name->namespace, hash_text(name->kind, 0)));
+}
+
+static bool workload_is(const void *item, const void *key)
+{
+	const struct weft_workload_name *a = &((const struct workload_record *)item)->name, *b = key;
+
+	return strcmp(a->name, b->name) == 0 && strcmp(a->namespace, b->namespace) == 0 && strcmp(a->kind, b->kind) == 0;
+}
+
+static struct workload_record *workload_find(const struct weft_names *names, const struct weft_workload_name *key)
+{
+	const struct workload_record like = { .name = *key };
+
+	return weft_table_find(&names->workload_by_key, workload_hash(&like), workload_is, key);
 }
 
 static size_t workload_position(const struct weft_names *names, uint32_t id)
@@ -431,68 +408,62 @@ static void workload_remove(struct weft_names *names, uint32_t id)
 
 	if (at >= names->workload_count || names->workload[at]->name.id != id)
 		return;
-	HASH_DELETE(hh, names->workload_by_key, names->workload[at]);
-	workload_record_free(names->workload[at]);
+	weft_table_remove(&names->workload_by_key, names->workload[at], workload_hash);
+	free(names->workload[at]);
 	memmove(names->workload + at, names->workload + at + 1,
 		(--names->workload_count - at) * sizeof(*names->workload));
 }
 
-static struct workload_record *workload_record_new(const struct weft_workload_name *name, const struct weft_buf *key)
+static struct workload_record *workload_record_new(const struct weft_workload_name *name)
 {
-	weft_cleanup(workload_record_freep) struct workload_record *record = calloc(1, sizeof(*record));
-	struct weft_workload_name *own;
+	const char *const from[] = { name->kind, name->namespace, name->name,	 name->service_account, name->node,
+				     name->zone, name->app,	  name->version, name->owner };
+	struct workload_record *record;
+	size_t size = 0;
+	char *at;
 
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(from); i++)
+		size += strlen(from[i]) + 1;
+	record = malloc(sizeof(*record) + size);
 	if (!record)
 		return NULL;
-	own = &record->name;
-	*own = (struct weft_workload_name){
+	at = record->text;
+	record->name = (struct weft_workload_name){
 		.id = name->id,
-		.kind = strdup(name->kind),
-		.namespace = strdup(name->namespace),
-		.name = strdup(name->name),
-		.service_account = strdup(name->service_account),
-		.node = strdup(name->node),
-		.zone = strdup(name->zone),
-		.app = strdup(name->app),
-		.version = strdup(name->version),
-		.owner = strdup(name->owner),
+		.kind = keep(&at, name->kind),
+		.namespace = keep(&at, name->namespace),
+		.name = keep(&at, name->name),
+		.service_account = keep(&at, name->service_account),
+		.node = keep(&at, name->node),
+		.zone = keep(&at, name->zone),
+		.app = keep(&at, name->app),
+		.version = keep(&at, name->version),
+		.owner = keep(&at, name->owner),
 	};
-	record->key = malloc(key->size);
-	if (!own->kind || !own->namespace || !own->name || !own->service_account || !own->node || !own->zone ||
-	    !own->app || !own->version || !own->owner || !record->key)
-		return NULL;
-	memcpy(record->key, key->data, key->size);
-	return weft_take_ptr(record);
+	return record;
 }
 
 static int workload_set(struct weft_names *names, const struct weft_workload_name *name)
 {
-	weft_cleanup(workload_record_freep) struct workload_record *record = NULL;
-	struct workload_record *same;
+	weft_free_on_exit struct workload_record *record = workload_record_new(name);
+	const struct workload_record *same;
 	size_t at;
-	int r = workload_key(names, name);
 
-	if (r < 0)
-		return r;
-	record = workload_record_new(name, &names->scratch);
 	if (!record || weft_grow(&names->workload, &names->workload_room, names->workload_count + 1,
 				 sizeof(*names->workload)) < 0)
 		return -ENOMEM;
 	workload_remove(names, name->id);
-	HASH_FIND(hh, names->workload_by_key, record->key, names->scratch.size, same);
+	same = workload_find(names, name);
 	if (same)
 		workload_remove(names, same->name.id);
-	record->hashed = true;
-	HASH_ADD_KEYPTR(hh, names->workload_by_key, record->key, names->scratch.size, record);
-	if (!record->hashed)
+	if (weft_table_add(&names->workload_by_key, record, workload_hash) < 0)
 		return -ENOMEM;
 	at = workload_position(names, name->id);
 	memmove(names->workload + at + 1, names->workload + at,
 		(names->workload_count++ - at) * sizeof(*names->workload));
-	names->workload[at] = record;
+	names->workload[at] = weft_take_ptr(record);
 	if (name->id > names->workload_last)
 		names->workload_last = name->id;
-	record = NULL;
 	return 0;
 }
 
@@ -507,13 +478,10 @@ int weft_names_get_workload(struct weft_names *names, const struct weft_workload
 			    struct weft_buf *journal, uint32_t *ret_id)
 {
 	struct weft_workload_name name = *template;
-	struct workload_record *record;
+	const struct workload_record *record = workload_find(names, template);
 	size_t before = journal->size;
-	int r = workload_key(names, template);
+	int r;
 
-	if (r < 0)
-		return r;
-	HASH_FIND(hh, names->workload_by_key, names->scratch.data, names->scratch.size, record);
 	if (record && workload_equal(&record->name, template)) {
 		*ret_id = record->name.id;
 		return 0;
@@ -608,7 +576,7 @@ static int buckets_grow(struct weft_names *names)
 static void free_append(struct weft_names *names, uint32_t index)
 {
 	names->endpoint[index].next = 0;
-	names->endpoint[index].previous = names->free_last;
+	names->endpoint[index].name.service = names->free_last;
 	if (names->free_last)
 		names->endpoint[names->free_last].next = index;
 	else
@@ -620,26 +588,31 @@ static void free_append(struct weft_names *names, uint32_t index)
 static void free_remove(struct weft_names *names, uint32_t index)
 {
 	const struct endpoint_record *record = &names->endpoint[index];
+	uint32_t previous = record->name.service;
 
-	if (record->previous)
-		names->endpoint[record->previous].next = record->next;
+	if (previous)
+		names->endpoint[previous].next = record->next;
 	else
 		names->free_first = record->next;
 	if (record->next)
-		names->endpoint[record->next].previous = record->previous;
+		names->endpoint[record->next].name.service = previous;
 	else
-		names->free_last = record->previous;
+		names->free_last = previous;
 	names->free_count--;
 }
 
 static void endpoint_remove(struct weft_names *names, uint32_t index)
 {
 	struct endpoint_record *record = &names->endpoint[index];
-	uint32_t *link = &names->bucket[endpoint_hash(&record->name) & (names->bucket_count - 1)];
+	uint32_t *head = &names->bucket[endpoint_hash(&record->name) & (names->bucket_count - 1)], at = *head;
 
-	while (*link != index)
-		link = &names->endpoint[*link].next;
-	*link = record->next;
+	if (at == index) {
+		*head = record->next;
+	} else {
+		while (names->endpoint[at].next != index)
+			at = names->endpoint[at].next;
+		names->endpoint[at].next = record->next;
+	}
 	record->used = false;
 	names->used_count--;
 	free_append(names, index);
@@ -740,6 +713,16 @@ const struct weft_endpoint_name *weft_names_endpoint(const struct weft_names *na
 	return &names->endpoint[index].name;
 }
 
+const struct weft_endpoint_name *weft_names_endpoint_at(const struct weft_names *names, uint32_t index)
+{
+	return index < names->endpoint_count && names->endpoint[index].used ? &names->endpoint[index].name : NULL;
+}
+
+const struct weft_endpoint_name *weft_names_find_endpoint(const struct weft_names *names, const struct weft_endpoint_name *key)
+{
+	return weft_names_endpoint_at(names, endpoint_find(names, key));
+}
+
 const struct weft_endpoint_name *weft_names_next_endpoint(const struct weft_names *names, uint32_t previous)
 {
 	for (size_t index = (size_t)WEFT_ENDPOINT_INDEX(previous) + 1; index < names->endpoint_count; index++)
@@ -752,8 +735,9 @@ const struct weft_endpoint_name *weft_names_next_endpoint(const struct weft_name
 
 int weft_names_print(const struct weft_names *names, struct weft_buf *out)
 {
-	size_t before = out->size;
-	int r = weft_buf_add(out, HEADER, strlen(HEADER));
+	size_t before = out->size, count = 0;
+	char digits[COUNT_WIDTH + 1];
+	int r = weft_buf_printf(out, HEADER "%0*u\n", COUNT_WIDTH, 0);
 
 	/* What was given last is said first, so that it is not given again even if its owner is gone. */
 	if (r == 0 && names->service_last)
@@ -770,9 +754,15 @@ int weft_names_print(const struct weft_names *names, struct weft_buf *out)
 	for (size_t i = 1; r == 0 && i < names->endpoint_count; i++)
 		if (names->endpoint[i].used)
 			r = print_endpoint(&names->endpoint[i].name, out);
-	if (r < 0)
+	if (r < 0) {
 		out->size = before;
-	return r;
+		return r;
+	}
+	for (size_t at = before; at < out->size; at++)
+		count += out->data[at] == '\n';
+	snprintf(digits, sizeof(digits), "%0*u", COUNT_WIDTH, (uint32_t)count - 1);
+	memcpy(out->data + before + strlen(HEADER), digits, COUNT_WIDTH);
+	return 0;
 }
 
 static bool parse_number(const char *text, uint32_t max, uint32_t *ret_number)
@@ -898,10 +888,21 @@ static int parse_record(struct weft_names *names, char *line)
 	return strcmp(field[0], "-E") == 0 ? endpoint_forget(names, id) : -EINVAL;
 }
 
+/* How many records follow at least. */
+static int parse_header(const char *line, uint32_t *ret_count)
+{
+	size_t size = strlen(HEADER);
+
+	if (strcmp(line, HEADER_1) == 0)
+		return 0;
+	return strncmp(line, HEADER, size) == 0 && parse_number(line + size, UINT32_MAX, ret_count) ? 0 : -EINVAL;
+}
+
 int weft_names_parse(struct weft_names *names, const char *text, size_t size, struct weft_err *err)
 {
 	weft_free_on_exit char *line = NULL;
 	size_t room = 0, number = 0;
+	uint32_t count = 0;
 	const char *end = text + size;
 
 	while (text < end) {
@@ -918,13 +919,13 @@ int weft_names_parse(struct weft_names *names, const char *text, size_t size, st
 		memcpy(line, text, length);
 		line[length] = '\0';
 		text = stop + 1;
-		if (number == 1)
-			r = length == strlen(HEADER) - 1 && memcmp(line, HEADER, length) == 0 ? 0 : -EINVAL;
+		if (memchr(line, '\0', length))
+			r = -EINVAL;
 		else
-			r = memchr(line, '\0', length) ? -EINVAL : parse_record(names, line);
+			r = number == 1 ? parse_header(line, &count) : parse_record(names, line);
 		if (r == -EINVAL)
 			return weft_err_set(err, EINVAL,
-					    number == 1 ? "line %zu of the names file is not \"weft-names 1\": it is not "
+					    number == 1 ? "line %zu of the names file is not \"weft-names 2\" and a count: it is not "
 							  "weft's or a newer weft's, move it away" :
 							  "line %zu of the names file is no record: repair or remove "
 							  "that line",
@@ -932,5 +933,10 @@ int weft_names_parse(struct weft_names *names, const char *text, size_t size, st
 		if (r < 0)
 			return weft_err_set(err, -r, "line %zu of the names file: %m", number);
 	}
+	if (number == 0 || number - 1 < count)
+		return weft_err_set(err, EINVAL,
+				    "the names file ends after %zu of at least %u records, something has cut it: put it back from a "
+				    "backup, or leave it and whoever is missing gets a new id",
+				    number ? number - 1 : 0, count);
 	return 0;
 }

@@ -6,7 +6,7 @@
  * the CLI can name everything in the maps while no agent runs.
  *
  * One record a line, fields separated by tabs, text escaped (\t, \n, \\):
- *   weft-names 1
+ *   weft-names 2 <records that were written at once; those that were appended come on top>
  *   S <id> <namespace> <name> <port name> <port> <protocol> <host>       service port
  *   W <id> <kind> <namespace> <name> <service account> <node> <zone> <app> <version> <owner>   workload
  *   E <id> <service id> <address> <port> <protocol>                      endpoint
@@ -17,7 +17,7 @@
  * A service port's key is namespace, name, port and protocol: renaming the port
  * keeps its id. A ServiceEntry's port has its host as name.
  * A torn last line (power loss) is dropped; any other bad line is an error
- * that names it. A later record for the same id replaces the earlier one.
+ * that names it, and so is a file that has fewer records than it began with. Version 1 had no count. A later record for the same id replaces the earlier one.
  */
 #ifndef WEFT_MODEL_NAMES_H
 #define WEFT_MODEL_NAMES_H
@@ -66,7 +66,7 @@ struct weft_names *weft_names_new(void);
 struct weft_names *weft_names_free(struct weft_names *names);
 WEFT_CLEANUP_DEFINE(struct weft_names, weft_names_free);
 
-/* Reads the file's text. -EINVAL with the line named in `err`; what was read before it stays. */
+/* Reads the file's text. -EINVAL with the line, or what is missing, named in `err`; what was read before it stays. */
 int weft_names_parse(struct weft_names *names, const char *text, size_t size, struct weft_err *err);
 /* The whole file, as it is rewritten at start. */
 int weft_names_print(const struct weft_names *names, struct weft_buf *out);
@@ -89,6 +89,11 @@ int weft_names_get_endpoint(struct weft_names *names, const struct weft_endpoint
 void weft_names_drop_service(struct weft_names *names, uint32_t id, struct weft_buf *journal);
 void weft_names_drop_workload(struct weft_names *names, uint32_t id, struct weft_buf *journal);
 void weft_names_drop_endpoint(struct weft_names *names, uint32_t id, struct weft_buf *journal);
+
+/* Who has the index of weft_endpoint now, with whatever generation; NULL: nobody. */
+const struct weft_endpoint_name *weft_names_endpoint_at(const struct weft_names *names, uint32_t index);
+/* Who has this service, address, port and protocol; NULL: nobody. */
+const struct weft_endpoint_name *weft_names_find_endpoint(const struct weft_names *names, const struct weft_endpoint_name *key);
 
 /* In order of id. `previous` = 0 starts; NULL at the end. */
 const struct weft_service_name *weft_names_next_service(const struct weft_names *names, uint32_t previous);

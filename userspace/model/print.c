@@ -49,16 +49,17 @@ static const char *state_name(uint8_t state)
 	return name[state];
 }
 
-static size_t in_set(const struct weft_compiled *compiled, uint32_t service, uint8_t set)
+static size_t in_set(const struct weft_compiled *compiled, const struct weft_compiled_port *port, uint8_t set)
 {
 	size_t count = 0;
 
-	for (size_t i = 0; i < compiled->endpoint_count; i++)
-		count += compiled->endpoint[i].value.service == service && compiled->endpoint[i].sets >> set & 1;
+	for (size_t i = 0; i < port->count; i++)
+		count += compiled->endpoint[port->first + i].sets >> set & 1;
 	return count;
 }
 
-static int print_frontend(const struct weft_compiled *compiled, const struct weft_claim *claim, struct weft_buf *out)
+static int print_frontend(const struct weft_compiled *compiled, const struct weft_compiled_port *port,
+			  const struct weft_claim *claim, struct weft_buf *out)
 {
 	const struct weft_frontend *frontend = &claim->value.frontend;
 	char shown[WEFT_ADDR_TEXT];
@@ -74,19 +75,25 @@ static int print_frontend(const struct weft_compiled *compiled, const struct wef
 	if (r == 0 && (claim->set == WEFT_SET_LOCAL_V4 || claim->set == WEFT_SET_LOCAL_V6))
 		r = weft_buf_printf(out, " local");
 	if (r == 0 && claim->set != WEFT_SET_NONE)
-		r = weft_buf_printf(out, " endpoints %zu", in_set(compiled, frontend->service, claim->set));
+		r = weft_buf_printf(out, " endpoints %zu", in_set(compiled, port, claim->set));
 	return r < 0 ? r : weft_buf_add(out, "\n", 1);
 }
 
-static int print_endpoint(const struct weft_model *model, const struct weft_wanted *wanted, struct weft_buf *out)
+struct shown_endpoint {
+	const struct weft_endpoint_name *name;
+	const struct weft_wanted *wanted;
+};
+
+static int print_endpoint(const struct weft_model *model, const struct shown_endpoint *one, struct weft_buf *out)
 {
-	const struct weft_endpoint *endpoint = &wanted->value;
+	const struct weft_wanted *wanted = one->wanted;
+	const struct weft_held *endpoint = &wanted->value;
 	const struct weft_workload_name *workload = weft_names_workload(model->names, endpoint->workload);
 	bool cluster = wanted->sets & (1u << WEFT_SET_CLUSTER_V4 | 1u << WEFT_SET_CLUSTER_V6);
 	bool local = wanted->sets & (1u << WEFT_SET_LOCAL_V4 | 1u << WEFT_SET_LOCAL_V6);
 	char shown[WEFT_ADDR_TEXT];
 	int r = weft_buf_printf(out, "  endpoint %s %s weight %u%s%s%s%s",
-				weft_addr_port_format(&endpoint->addr, ntohs(endpoint->port), shown),
+				weft_addr_port_format(&one->name->addr, one->name->port, shown),
 				state_name(endpoint->state), endpoint->weight, cluster || local ? "" : " unused",
 				local ? " local" : "", local && cluster ? "+cluster" : "",
 				endpoint->flags & WEFT_ENDPOINT_F_LOCAL ? " here" : "");
@@ -108,13 +115,13 @@ static int by_key(const void *left, const void *right)
 
 static int by_address(const void *left, const void *right)
 {
-	const struct weft_endpoint *a = &(*(const struct weft_wanted *const *)left)->value;
-	const struct weft_endpoint *b = &(*(const struct weft_wanted *const *)right)->value;
+	const struct weft_endpoint_name *a = ((const struct shown_endpoint *)left)->name;
+	const struct weft_endpoint_name *b = ((const struct shown_endpoint *)right)->name;
 	int by = weft_addr_compare(&a->addr, &b->addr);
 
 	if (by)
 		return by;
-	return ntohs(a->port) < ntohs(b->port) ? -1 : ntohs(a->port) > ntohs(b->port);
+	return a->port < b->port ? -1 : a->port > b->port;
 }
 
 static int print_port(const struct weft_model *model, const struct weft_compiled *compiled,
@@ -122,7 +129,7 @@ static int print_port(const struct weft_model *model, const struct weft_compiled
 {
 	const struct weft_service_name *name = weft_names_service(model->names, port->service);
 	weft_free_on_exit const struct weft_claim **claim = calloc(compiled->claim_count + 1, sizeof(*claim));
-	weft_free_on_exit const struct weft_wanted **endpoint = calloc(port->count + 1, sizeof(*endpoint));
+	weft_free_on_exit struct shown_endpoint *endpoint = calloc(port->count + 1, sizeof(*endpoint));
 	size_t count = 0;
 	int r;
 
@@ -137,12 +144,15 @@ static int print_port(const struct weft_model *model, const struct weft_compiled
 			claim[count++] = &compiled->claim[i];
 	qsort(claim, count, sizeof(*claim), by_key);
 	for (size_t i = 0; r == 0 && i < count; i++)
-		r = print_frontend(compiled, claim[i], out);
-	for (size_t i = 0; i < port->count; i++)
-		endpoint[i] = &compiled->endpoint[port->first + i];
+		r = print_frontend(compiled, port, claim[i], out);
+	for (size_t i = 0; i < port->count; i++) {
+		const struct weft_wanted *wanted = &compiled->endpoint[port->first + i];
+
+		endpoint[i] = (struct shown_endpoint){ weft_place_name(model, wanted->index), wanted };
+	}
 	qsort(endpoint, port->count, sizeof(*endpoint), by_address);
 	for (size_t i = 0; r == 0 && i < port->count; i++)
-		r = print_endpoint(model, endpoint[i], out);
+		r = print_endpoint(model, &endpoint[i], out);
 	return r;
 }
 
@@ -198,14 +208,14 @@ static int print_address(const struct weft_model *model, const struct weft_row *
 
 static int print_addresses(const struct weft_model *model, struct weft_buf *out)
 {
-	weft_free_on_exit struct weft_row **sorted = calloc(HASH_COUNT(model->row) + 1, sizeof(*sorted));
-	struct weft_row *row, *other;
+	weft_free_on_exit struct weft_row **sorted = calloc(model->row.count + 1, sizeof(*sorted));
+	struct weft_row *row;
 	size_t count = 0;
 	int r = 0;
 
 	if (!sorted)
 		return -ENOMEM;
-	HASH_ITER(hh, model->row, row, other)
+	for (size_t at = 0; (row = weft_table_next(&model->row, &at));)
 		if (row->first && (row->key.map == WEFT_MAP_WORKLOAD_AT ||
 				   (row->key.map == WEFT_MAP_FRONTEND && !row->key.key.protocol)))
 			sorted[count++] = row;
@@ -236,11 +246,11 @@ int weft_model_print(const struct weft_model *model, struct weft_buf *out)
 {
 	weft_free_on_exit struct line *line = NULL;
 	size_t count = 0, room = 0, before = out->size;
-	struct weft_entry *entry, *other;
+	const struct weft_entry *entry;
 	int r = 0;
 
-	HASH_ITER(hh, model->entry, entry, other)
-		for (size_t i = 0; entry->compiled && i < entry->compiled->port_count; i++) {
+	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));)
+		for (size_t i = 0; weft_is_unit(entry) && entry->compiled && i < entry->compiled->port_count; i++) {
 			if (weft_grow(&line, &room, count + 1, sizeof(*line)) < 0)
 				return -ENOMEM;
 			line[count++] = (struct line){ model, entry, &entry->compiled->port[i] };

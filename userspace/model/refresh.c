@@ -39,7 +39,7 @@ static int at_grow(struct weft_model *model)
 
 		if (!place->want)
 			continue;
-		head = &model->at[at_hash(model, &place->want->value.addr)];
+		head = &model->at[at_hash(model, &weft_place_name(model, index)->addr)];
 		place->next_at = *head;
 		*head = index;
 	}
@@ -49,32 +49,35 @@ static int at_grow(struct weft_model *model)
 static void want_nothing(struct weft_model *model, uint32_t index)
 {
 	struct weft_place *place = &model->place[index];
-	uint32_t *link = &model->at[at_hash(model, &place->want->value.addr)];
+	uint32_t *head = &model->at[at_hash(model, &weft_place_name(model, index)->addr)], at = *head;
 
-	while (*link != index)
-		link = &model->place[*link].next_at;
-	*link = place->next_at;
+	if (at == index) {
+		*head = place->next_at;
+	} else {
+		while (model->place[at].next_at != index)
+			at = model->place[at].next_at;
+		model->place[at].next_at = place->next_at;
+	}
 	place->want = NULL;
 	model->at_used--;
 }
 
 static void want(struct weft_model *model, const struct weft_wanted *wanted)
 {
-	uint32_t index = WEFT_ENDPOINT_INDEX(wanted->value.id), *head;
+	struct weft_place *place = &model->place[wanted->index];
+	uint32_t *head;
 
-	if (model->place[index].want)
-		want_nothing(model, index);
-	head = &model->at[at_hash(model, &wanted->value.addr)];
-	model->place[index].want = wanted;
-	model->place[index].next_at = *head;
-	*head = index;
+	if (place->want)
+		want_nothing(model, wanted->index);
+	head = &model->at[at_hash(model, &weft_place_name(model, wanted->index)->addr)];
+	place->want = wanted;
+	place->next_at = *head;
+	*head = wanted->index;
 	model->at_used++;
 }
 
-static int touch_place(struct weft_model *model, uint32_t id)
+static int touch_place(struct weft_model *model, uint32_t index)
 {
-	uint32_t index = WEFT_ENDPOINT_INDEX(id);
-
 	if (weft_place_room(model, index) < 0)
 		return -ENOMEM;
 	if (model->place[index].touched)
@@ -88,18 +91,24 @@ static int touch_place(struct weft_model *model, uint32_t id)
 static void mark_users(struct weft_model *model, const struct weft_addr *addr)
 {
 	struct weft_frontend_key key = { .addr = *addr };
-	const struct weft_row *row = weft_row_find(model, WEFT_ROW_WATCH, &key);
+	/* A unit that asked who has the address claims that it watches it, or its own entry. */
+	static const uint32_t says[] = { WEFT_ROW_WATCH, WEFT_MAP_FRONTEND };
 
-	for (const struct weft_claim *claim = row ? row->first : NULL; claim; claim = claim->next)
-		weft_model_mark(model, claim->owner);
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(says); i++) {
+		const struct weft_row *row = weft_row_find(model, says[i], &key);
+
+		for (const struct weft_claim *claim = row ? row->first : NULL; claim; claim = claim->next)
+			if (weft_is_unit(claim->owner))
+				weft_model_mark(model, claim->owner);
+	}
 	for (uint32_t index = model->at_count ? model->at[at_hash(model, addr)] : 0; index;
 	     index = model->place[index].next_at) {
-		const struct weft_wanted *wanted = model->place[index].want;
+		const struct weft_endpoint_name *name = weft_place_name(model, index);
 		const struct weft_service_state *service;
 
-		if (weft_addr_compare(&wanted->value.addr, addr) != 0)
+		if (weft_addr_compare(&name->addr, addr) != 0)
 			continue;
-		service = weft_service_find(model, wanted->value.service);
+		service = weft_service_find(model, name->service);
 		if (service && service->unit)
 			weft_model_mark(model, service->unit);
 	}
@@ -204,7 +213,7 @@ static void set_faulty(struct weft_model *model, struct weft_entry *unit, bool f
 static int touch_compiled(struct weft_model *model, const struct weft_compiled *compiled)
 {
 	for (size_t i = 0; compiled && i < compiled->endpoint_count; i++)
-		if (touch_place(model, compiled->endpoint[i].value.id) < 0)
+		if (touch_place(model, compiled->endpoint[i].index) < 0)
 			return -ENOMEM;
 	for (size_t i = 0; compiled && i < compiled->port_count; i++) {
 		struct weft_service_state *service = weft_service_get(model, compiled->port[i].service);
@@ -243,7 +252,7 @@ static int put_in_force(struct weft_model *model, struct weft_entry *unit)
 	for (size_t i = 0; old && i < old->claim_count; i++)
 		weft_row_unclaim(model, &old->claim[i]);
 	for (size_t i = 0; old && i < old->endpoint_count; i++) {
-		uint32_t index = WEFT_ENDPOINT_INDEX(old->endpoint[i].value.id);
+		uint32_t index = old->endpoint[i].index;
 
 		if (model->place[index].want && within(old, model->place[index].want))
 			want_nothing(model, index);
@@ -260,7 +269,7 @@ static int put_in_force(struct weft_model *model, struct weft_entry *unit)
 		struct weft_service_state *service = weft_service_find(model, next->port[i].service);
 
 		service->unit = unit;
-		service->port = i;
+		service->port = (uint32_t)i;
 	}
 	set_faulty(model, unit, next->problems.count > 0);
 	unit->compiled = next;
@@ -303,19 +312,9 @@ static void give_back(struct weft_model *model)
 {
 	for (struct weft_entry *unit = model->dirty_units; unit; unit = unit->next_dirty) {
 		for (size_t i = 0; unit->next && i < unit->next->endpoint_count; i++)
-			touch_place(model, unit->next->endpoint[i].value.id);
+			touch_place(model, unit->next->endpoint[i].index);
 		unit->next = weft_compiled_free(unit->next);
 	}
-}
-
-static void entry_drop(struct weft_model *model, struct weft_entry *entry)
-{
-	HASH_DELETE(hh, model->entry, entry);
-	free(entry->claim);
-	weft_compiled_free(entry->compiled);
-	weft_compiled_free(entry->next);
-	free(entry->key);
-	free(entry);
 }
 
 static int refresh_sources(struct weft_model *model, enum weft_kind kind, uint64_t now_ns)
@@ -344,7 +343,7 @@ static int refresh_sources(struct weft_model *model, enum weft_kind kind, uint64
 			model->departed[model->departed_count++] =
 				(struct weft_departed){ .id = entry->workload, .workload = true, .since_ns = now_ns };
 		}
-		entry_drop(model, entry);
+		weft_entry_drop(model, entry);
 	}
 	return 0;
 }
@@ -359,17 +358,15 @@ static const struct weft_node *node_resource(const struct weft_model *model)
 int weft_model_refresh(struct weft_model *model, uint64_t now_ns, struct weft_role_capacity *need, struct weft_err *err)
 {
 	uint32_t capacity = model->capacity.max_entries[WEFT_MAP_ENDPOINT];
-	struct weft_entry *entry, *other;
+	struct weft_entry *entry;
 	int r;
 
 	model->this_node = node_resource(model);
 	if (model->all_units_dirty || model->all_workloads_dirty)
-		HASH_ITER(hh, model->entry, entry, other)
-		{
-			bool unit = entry->kind == WEFT_KIND_SERVICE || entry->kind == WEFT_KIND_SERVICE_ENTRY;
+		for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));) {
 			bool workload = entry->kind == WEFT_KIND_POD || entry->kind == WEFT_KIND_WORKLOAD_ENTRY;
 
-			if ((unit && model->all_units_dirty) || (workload && model->all_workloads_dirty))
+			if ((weft_is_unit(entry) && model->all_units_dirty) || (workload && model->all_workloads_dirty))
 				weft_model_mark(model, entry);
 		}
 	model->all_units_dirty = model->all_workloads_dirty = false;
@@ -400,7 +397,7 @@ int weft_model_refresh(struct weft_model *model, uint64_t now_ns, struct weft_ro
 		model->dirty_units = entry->next_dirty;
 		entry->dirty = false;
 		if (!entry->resource)
-			entry_drop(model, entry);
+			weft_entry_drop(model, entry);
 	}
 	if (r < 0) {
 		give_back(model);

@@ -13,27 +13,41 @@
 
 #define HOST_MAX 1024
 
-static struct weft_rule *rule_free(struct weft_rule *rule)
+static struct weft_rule *rule_new(const struct weft_resource *resource, const char *host)
 {
+	struct weft_rule *rule = malloc(sizeof(*rule) + strlen(host) + 1);
+
 	if (rule) {
-		free(rule->host);
-		free(rule);
+		rule->resource = resource;
+		strcpy(rule->host, host);
 	}
-	return NULL;
+	return rule;
 }
-WEFT_CLEANUP_DEFINE(struct weft_rule, rule_free);
+
+static uint32_t hash_host(const char *host)
+{
+	return weft_hash(host, strlen(host), 0);
+}
+
+static uint32_t rule_hash(const void *item)
+{
+	return hash_host(((const struct weft_rule *)item)->host);
+}
+
+static bool rule_is(const void *item, const void *key)
+{
+	return strcmp(((const struct weft_rule *)item)->host, key) == 0;
+}
 
 void weft_rules_done(struct weft_model *model)
 {
-	struct weft_rule *rule, *other;
+	struct weft_rule *rule;
 
-	HASH_ITER(hh, model->rule, rule, other)
-	{
-		HASH_DELETE(hh, model->rule, rule);
-		rule_free(rule);
-	}
+	for (size_t at = 0; (rule = weft_table_next(&model->rule, &at));)
+		free(rule);
+	weft_table_done(&model->rule);
 	for (size_t i = 0; i < model->wildcard_count; i++)
-		rule_free(model->wildcard[i]);
+		free(model->wildcard[i]);
 	free(model->wildcard);
 	model->wildcard = NULL;
 	model->wildcard_count = model->wildcard_room = 0;
@@ -69,14 +83,10 @@ static int longest_first(const void *a, const void *b)
 
 static int add_wildcard(struct weft_model *model, const struct weft_resource *resource)
 {
-	weft_cleanup(rule_freep) struct weft_rule *rule = calloc(1, sizeof(*rule));
+	weft_free_on_exit struct weft_rule *rule = rule_new(resource, resource->destination_rule.host);
 
-	if (!rule)
-		return -ENOMEM;
-	rule->resource = resource;
-	rule->host = strdup(resource->destination_rule.host);
-	if (!rule->host || weft_grow(&model->wildcard, &model->wildcard_room, model->wildcard_count + 1,
-				     sizeof(*model->wildcard)) < 0)
+	if (!rule || weft_grow(&model->wildcard, &model->wildcard_room, model->wildcard_count + 1,
+			       sizeof(*model->wildcard)) < 0)
 		return -ENOMEM;
 	model->wildcard[model->wildcard_count++] = weft_take_ptr(rule);
 	return 0;
@@ -85,26 +95,23 @@ static int add_wildcard(struct weft_model *model, const struct weft_resource *re
 /* Under "host/namespace" for the services of its own namespace, under "host" for those of others; no host has a slash. */
 static int add_exact(struct weft_model *model, const struct weft_resource *resource, bool own)
 {
-	weft_cleanup(rule_freep) struct weft_rule *rule = calloc(1, sizeof(*rule));
+	weft_free_on_exit struct weft_rule *rule = NULL;
+	weft_free_on_exit char *host = NULL;
 	struct weft_rule *same;
 
-	if (!rule)
+	if (asprintf(&host, "%s%s%s", resource->destination_rule.host, own ? "/" : "",
+		     own ? resource->meta.namespace : "") < 0) {
+		host = NULL;
 		return -ENOMEM;
-	rule->resource = resource;
-	if (asprintf(&rule->host, "%s%s%s", resource->destination_rule.host, own ? "/" : "",
-		     own ? resource->meta.namespace : "") < 0)
-		rule->host = NULL;
-	if (!rule->host)
-		return -ENOMEM;
-	HASH_FIND_STR(model->rule, rule->host, same);
+	}
+	same = weft_table_find(&model->rule, hash_host(host), rule_is, host);
 	if (same) {
 		if (speaks_before(resource, same->resource))
 			same->resource = resource;
 		return 0;
 	}
-	rule->hashed = true;
-	HASH_ADD_KEYPTR(hh, model->rule, rule->host, strlen(rule->host), rule);
-	if (!rule->hashed)
+	rule = rule_new(resource, host);
+	if (!rule || weft_table_add(&model->rule, rule, rule_hash) < 0)
 		return -ENOMEM;
 	rule = NULL;
 	return 0;
@@ -112,13 +119,12 @@ static int add_exact(struct weft_model *model, const struct weft_resource *resou
 
 int weft_rules_build(struct weft_model *model)
 {
-	struct weft_entry *entry, *other;
+	const struct weft_entry *entry;
 
 	weft_rules_done(model);
 	if (!model->kind_count[WEFT_KIND_DESTINATION_RULE])
 		return 0;
-	HASH_ITER(hh, model->entry, entry, other)
-	{
+	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));) {
 		const char *host;
 		int r;
 
@@ -155,7 +161,7 @@ static const struct weft_resource *exact(const struct weft_model *model, const c
 	char key[2 * HOST_MAX];
 
 	snprintf(key, sizeof(key), "%s%s%s", host, own ? "/" : "", own ? own : "");
-	HASH_FIND_STR(model->rule, key, rule);
+	rule = weft_table_find(&model->rule, hash_host(key), rule_is, key);
 	return rule && (!best || speaks_before(rule->resource, best)) ? rule->resource : best;
 }
 
@@ -191,7 +197,7 @@ enum weft_simple_lb weft_rules_choose(const struct weft_model *model, const stru
 	enum weft_simple_lb simple = WEFT_SIMPLE_LB_UNSPECIFIED;
 	const struct weft_resource *best = NULL;
 
-	if (model->rule || model->wildcard_count) {
+	if (model->rule.count || model->wildcard_count) {
 		best = find_rule(model, unit, unit->namespace);
 		if (!best)
 			best = find_rule(model, unit, NULL);
@@ -227,7 +233,7 @@ void weft_rules_mark(struct weft_model *model, const struct weft_resource *rule)
 	unit = weft_model_find(model, WEFT_KIND_SERVICE, namespace, name);
 	if (unit)
 		weft_model_mark(model, unit);
-	group = weft_group_find(model->hosts, "", host);
+	group = weft_group_find(&model->hosts, "", host);
 	for (unit = group ? group->first : NULL; unit; unit = unit->group_next)
 		weft_model_mark(model, unit);
 }

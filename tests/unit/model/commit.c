@@ -141,6 +141,54 @@ static void test_the_older_service_keeps_a_contested_address(void **state)
 	weft_problems_done(&problems);
 }
 
+#define TIED(name, more) \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: shop}\n" \
+	"spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]" more "}\n"
+
+static const char *holder(void)
+{
+	return weft_names_service(weft_model_names(model), toy_frontend(toy, "10.96.0.1:80", IPPROTO_TCP)->service)->name;
+}
+
+/* Without a creationTimestamp, whichever name comes first in the alphabet. */
+static void test_of_two_of_one_age_who_came_first_keeps_the_address(void **state)
+{
+	struct weft_problems problems = { 0 };
+
+	(void)state;
+	load(model, TIED("web", ""));
+	commit(model, toy, 1 * SECOND, &plan, &problems);
+	load(model, TIED("aaa", ""));
+	commit(model, toy, 2 * SECOND, &plan, &problems);
+	assert_int_equal(problems.errors, 1);
+	assert_string_equal(problems.item[0].resource, "Service shop/aaa");
+	assert_non_null(strstr(problems.item[0].text, "already belongs to Service shop/web, which came first"));
+	assert_string_equal(shape(&plan.batch), "");
+	assert_string_equal(holder(), "web");
+	weft_problems_done(&problems);
+	/* Nor does it lose it by a change of its own, or of the other. */
+	load(model, TIED("web", ", sessionAffinity: ClientIP"));
+	commit(model, toy, 3 * SECOND, &plan, &problems);
+	assert_string_equal(holder(), "web");
+	weft_problems_done(&problems);
+	load(model, TIED("aaa", ", sessionAffinity: ClientIP"));
+	commit(model, toy, 4 * SECOND, &plan, &problems);
+	assert_string_equal(holder(), "web");
+	assert_string_equal(problems.item[0].resource, "Service shop/aaa");
+	weft_problems_done(&problems);
+	/* Until it lets go. */
+	weft_model_remove(model, WEFT_KIND_SERVICE, "shop", "web");
+	commit(model, toy, 5 * SECOND, &plan, &problems);
+	assert_int_equal(problems.count, 0);
+	assert_string_equal(holder(), "aaa");
+	weft_problems_done(&problems);
+	load(model, TIED("aa", ""));
+	commit(model, toy, 6 * SECOND, &plan, &problems);
+	assert_string_equal(holder(), "aaa");
+	assert_string_equal(problems.item[0].resource, "Service shop/aa");
+	weft_problems_done(&problems);
+}
+
 static void test_a_gone_endpoint_is_cut_once_and_freed_after_grace(void **state)
 {
 	uint32_t gone, index;
@@ -449,6 +497,57 @@ static void test_adopted_maps_are_left_alone(void **state)
 	weft_buf_done(&maps);
 }
 
+/* A model of the maps as they are in `toy` now. */
+static void adopt_again(const char *names_file, size_t size)
+{
+	struct weft_names *names = weft_names_new();
+	struct weft_buf maps = WEFT_BUF_INIT;
+
+	assert_int_equal(weft_names_parse(names, names_file, size, NULL), 0);
+	weft_model_free(model);
+	model = model_sized(TOY_MAX, names);
+	toy_read(toy, &maps);
+	assert_int_equal(weft_model_adopt(model, maps.data, maps.size, 2 * SECOND), 0);
+	weft_buf_done(&maps);
+}
+
+static void test_adopted_maps_that_contradict_the_names(void **state)
+{
+	static const struct weft_endpoint nobody;
+	struct weft_buf file = WEFT_BUF_INIT;
+	struct weft_endpoint one, two;
+
+	(void)state;
+	load(model, SERVICE "---\n" SLICE(ONE ", " TWO));
+	commit(model, toy, 1 * SECOND, &plan, NULL);
+	assert_int_equal(weft_names_print(weft_model_names(model), &file), 0);
+	one = toy->endpoint[WEFT_ENDPOINT_INDEX(id_of("10.1.0.1"))];
+	two = toy->endpoint[WEFT_ENDPOINT_INDEX(id_of("10.1.0.2"))];
+	/* Another address, another generation, and one of which no name is known. */
+	toy->endpoint[WEFT_ENDPOINT_INDEX(one.id)].addr.w[3] ^= htonl(0x80);
+	toy->endpoint[WEFT_ENDPOINT_INDEX(two.id)].id += 1u << WEFT_ENDPOINT_INDEX_BITS;
+	toy->endpoint[7] = one;
+	toy->endpoint[7].id = 1u << WEFT_ENDPOINT_INDEX_BITS | 7;
+	adopt_again(file.data, file.size);
+	load(model, SERVICE "---\n" SLICE(ONE ", " TWO));
+	commit(model, toy, 2 * SECOND, &plan, NULL);
+	assert_memory_equal(&toy->endpoint[WEFT_ENDPOINT_INDEX(one.id)], &one, sizeof(one));
+	assert_memory_equal(&toy->endpoint[WEFT_ENDPOINT_INDEX(two.id)], &two, sizeof(two));
+	assert_memory_equal(&toy->endpoint[7], &nobody, sizeof(nobody));
+	assert_int_equal(commit(model, toy, 3 * SECOND, &plan, NULL), 0);
+	/* The same of those that nobody wants: what was another's is free at once, the others in their time. */
+	toy->endpoint[WEFT_ENDPOINT_INDEX(two.id)].id += 1u << WEFT_ENDPOINT_INDEX_BITS;
+	adopt_again(file.data, file.size);
+	load(model, SERVICE);
+	commit(model, toy, 2 * SECOND, &plan, NULL);
+	assert_int_equal(toy->endpoint[WEFT_ENDPOINT_INDEX(one.id)].state, WEFT_ENDPOINT_GONE);
+	assert_memory_equal(&toy->endpoint[WEFT_ENDPOINT_INDEX(two.id)], &nobody, sizeof(nobody));
+	commit(model, toy, 4 * SECOND, &plan, NULL);
+	assert_memory_equal(&toy->endpoint[WEFT_ENDPOINT_INDEX(one.id)], &nobody, sizeof(nobody));
+	assert_null(weft_names_next_endpoint(weft_model_names(model), 0));
+	weft_buf_done(&file);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -457,6 +556,7 @@ int main(void)
 		TEST(test_only_the_difference_is_written),
 		TEST(test_an_address_changes_owner_by_an_update),
 		TEST(test_the_older_service_keeps_a_contested_address),
+		TEST(test_of_two_of_one_age_who_came_first_keeps_the_address),
 		TEST(test_a_gone_endpoint_is_cut_once_and_freed_after_grace),
 		TEST(test_drain_waits_and_leave_never_cuts),
 		TEST(test_a_udp_endpoint_is_cut_when_it_terminates),
@@ -466,6 +566,7 @@ int main(void)
 		TEST(test_a_batch_that_failed_begins_no_grace),
 		TEST(test_larger_maps_take_what_did_not_fit),
 		TEST(test_adopted_maps_are_left_alone),
+		TEST(test_adopted_maps_that_contradict_the_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -108,6 +108,41 @@ static void test_torn_tail_is_dropped_and_a_bad_line_is_named(void **state)
 	weft_names_free(names);
 }
 
+static void test_a_file_that_was_cut_is_told(void **state)
+{
+	struct weft_names *names = weft_names_new();
+	struct weft_buf journal = WEFT_BUF_INIT, text = WEFT_BUF_INIT, appended = WEFT_BUF_INIT;
+	struct weft_err err = { 0 };
+	uint32_t id = 0;
+
+	(void)state;
+	for (uint16_t port = 1; port <= 12; port++)
+		service(names, "web", "http", port, &journal);
+	assert_int_equal(endpoint(names, "10.0.0.1", 100, &journal, &id), 0);
+	assert_int_equal(weft_names_print(names, &text), 0);
+	service(names, "web", "http", 13, &appended);
+	service(names, "web", "http", 14, &appended);
+	assert_int_equal(weft_buf_add(&text, appended.data, appended.size), 0);
+	/* Anywhere within what was written at once; what was appended may be missing. */
+	for (size_t size = 0; size <= text.size; size++) {
+		struct weft_names *cut = weft_names_new();
+		int r = weft_names_parse(cut, text.data, size, &err);
+
+		assert_int_equal(r, size < text.size - appended.size ? -EINVAL : 0);
+		if (r < 0 && size > strlen("weft-names 2 0000000014\n"))
+			assert_non_null(strstr(err.text, "of at least 14 records"));
+		weft_names_free(cut);
+	}
+	weft_names_free(names);
+	names = weft_names_new();
+	assert_int_equal(weft_names_parse(names, "weft-names 2 x\n", 15, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "line 1"));
+	weft_names_free(names);
+	weft_buf_done(&journal);
+	weft_buf_done(&text);
+	weft_buf_done(&appended);
+}
+
 static void test_ids_are_stable_and_not_given_twice(void **state)
 {
 	struct weft_names *names = weft_names_new(), *again;
@@ -202,6 +237,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip_with_odd_text),
 		cmocka_unit_test(test_torn_tail_is_dropped_and_a_bad_line_is_named),
+		cmocka_unit_test(test_a_file_that_was_cut_is_told),
 		cmocka_unit_test(test_ids_are_stable_and_not_given_twice),
 		cmocka_unit_test(test_an_index_comes_back_with_the_next_generation),
 		cmocka_unit_test(test_the_id_that_stands_for_others_is_nobody_s),

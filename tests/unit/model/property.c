@@ -41,12 +41,18 @@ static const struct {
 static const char *const word[] = { "false", "true" };
 static const char *const node[] = { "here", "there" };
 
+/* Of no two the same: of one age, it would matter who came first, and nothing tells that to a model that gets all at once. */
+static unsigned int day(const char *name)
+{
+	return 1 + draw(3) * 8 + (name[0] == 'x') * 4 + (unsigned int)(name[1] - '0');
+}
+
 static void write_service(struct weft_buf *out, const char *name)
 {
 	weft_buf_printf(out,
-			"apiVersion: v1\nkind: Service\nmetadata: {name: %s, creationTimestamp: \"2024-01-0%uT00:00:00Z\"}\n"
+			"apiVersion: v1\nkind: Service\nmetadata: {name: %s, creationTimestamp: \"2024-01-%02uT00:00:00Z\"}\n"
 			"spec:\n  clusterIP: 10.96.0.%u\n  selector: {app: a%u}\n",
-			name, 1 + draw(3), 1 + draw(3), draw(3));
+			name, day(name), 1 + draw(3), draw(3));
 	if (draw(3) == 0)
 		weft_buf_printf(out, "  internalTrafficPolicy: Local\n");
 	if (draw(3) == 0)
@@ -117,11 +123,12 @@ static void write_document(size_t which, struct weft_buf *out)
 		break;
 	case WEFT_KIND_SERVICE_ENTRY:
 		weft_buf_printf(out,
-				"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: %s}\n"
+				"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
+				"metadata: {name: %s, creationTimestamp: \"2024-01-%02uT00:00:00Z\"}\n"
 				"spec:\n  hosts: [%s.example]\n  addresses: [198.51.100.%u]\n  resolution: STATIC\n"
 				"  location: MESH_EXTERNAL\n  ports: [{number: 443, name: tls, protocol: TLS}]\n"
 				"  endpoints: [{address: 10.2.0.1, weight: %u}, {address: 10.2.0.2, weight: %u}]\n",
-				name, draw(2) ? "x" : name, draw(2), 1 + draw(9), 1 + draw(9));
+				name, day(name), draw(2) ? "x" : name, draw(2), 1 + draw(9), 1 + draw(9));
 		break;
 	case WEFT_KIND_WORKLOAD_ENTRY:
 		weft_buf_printf(out,
