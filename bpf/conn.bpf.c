@@ -3,6 +3,13 @@
 #include "lib/tcp.h"
 #include "maps/state.h"
 
+static __always_inline __u64 weft_conn_netns(const struct net *net)
+{
+	if (bpf_core_field_exists(net->net_cookie))
+		return net->net_cookie;
+	return ((const struct net___before_5_12 *)net)->net_cookie.counter;
+}
+
 SEC("iter/bpf_sk_storage_map")
 int weft_conn(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -16,7 +23,7 @@ int weft_conn(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 0;
 	weft_tcp_ends(&sk->__sk_common, &local, &remote);
 	conn.cookie = sock->cookie;
-	conn.netns = sk->__sk_common.skc_net.net->net_cookie;
+	conn.netns = weft_conn_netns(sk->__sk_common.skc_net.net);
 	conn.netns_inode = sk->__sk_common.skc_net.net->ns.inum;
 	conn.start_ns = sock->start_ns;
 	conn.established_ns = sock->established_ns;

@@ -8,6 +8,7 @@
  * nothing is added here, and CLOSE adds the whole rest.
  */
 #include "lib/report.h"
+#include "lib/settle.h"
 #include "lib/tcp.h"
 #include "maps/state.h"
 
@@ -17,7 +18,7 @@ static __always_inline __u64 weft_flush_delta(__u64 *reported, __u64 now)
 	__u64 before = *(volatile __u64 *)reported;
 
 	/* All-ones is the mark of CLOSE, and greater than any `now`. */
-	if (now <= before || __sync_val_compare_and_swap(reported, before, now) != before)
+	if (now <= before || weft_settle_compare_exchange(reported, before, now) != before)
 		return 0;
 	return now - before;
 }
@@ -47,7 +48,7 @@ int weft_flush(struct bpf_iter__bpf_sk_storage_map *ctx)
 	row = weft_report_row(&key);
 	if (!row)
 		return 0;
-	opened = !__sync_lock_test_and_set(&sock->reported_flags, 1);
+	opened = !weft_settle_exchange(&sock->reported_flags, 1);
 	sent = weft_flush_delta(&sock->reported_sent, sent);
 	received = weft_flush_delta(&sock->reported_received, received);
 	if (opened)

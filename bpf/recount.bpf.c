@@ -18,7 +18,8 @@
  * behind the iterator's back carries the new epoch already. So at the end of 5 the half in force equals the holders.
  *
  * Dying between any two steps is no loss: the next recount starts at 1 with the epoch it finds,
- * and holders that were not moved are of an older epoch still, whichever.
+ * and holders that were not moved are of an older epoch still, whichever. Until it is done they are not counted: from
+ * 3 to the end of 5 weft_setting says so (WEFT_SETTING_F_RECOUNT).
  */
 #include "lib/live.h"
 
@@ -38,7 +39,7 @@ static __always_inline void weft_recount_move(__u32 endpoint, __u32 *epoch)
 	 * exchange must find the count there. Taken back if somebody was faster.
 	 */
 	__sync_fetch_and_add(&live->count[now & 1], 1);
-	if (__sync_val_compare_and_swap(epoch, held, now) != held)
+	if (weft_settle_compare_exchange(epoch, held, now) != held)
 		__sync_fetch_and_add(&live->count[now & 1], -1);
 }
 

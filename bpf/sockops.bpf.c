@@ -12,6 +12,7 @@
 #include "lib/config.h"
 #include "lib/event.h"
 #include "lib/report.h"
+#include "lib/settle.h"
 #include "lib/tcp.h"
 
 /* Outcome of an attempt that never was established. */
@@ -177,7 +178,7 @@ static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, s
  */
 static __always_inline __u64 weft_sockops_rest(__u64 *reported, __u64 final, __u64 *ret_surplus)
 {
-	__u64 before = __sync_lock_test_and_set(reported, ~0ull);
+	__u64 before = weft_settle_exchange(reported, ~0ull);
 
 	*ret_surplus = before > final ? before - final : 0;
 	return before > final ? 0 : final - before;
@@ -213,7 +214,7 @@ static __always_inline void weft_sockops_report(struct weft_sock *sock, const st
 	weft_report_key(&key, sock, outcome);
 	row = weft_report_row(&key);
 	if (row) {
-		if (established && !__sync_lock_test_and_set(&sock->reported_flags, 1))
+		if (established && !weft_settle_exchange(&sock->reported_flags, 1))
 			__sync_fetch_and_add(&row->opened, 1);
 		__sync_fetch_and_add(&row->ended, 1);
 		__sync_fetch_and_add(&row->duration_ns, now - (established ? sock->established_ns : sock->start_ns));

@@ -5,6 +5,7 @@
 
 #include "lib/choose.h"
 #include "lib/service.h"
+#include "lib/settle.h"
 
 /* An endpoint's id, 0 if there is none. */
 static __always_inline __u32 weft_balance_at(const struct weft_frontend *frontend, __u32 point, __u32 rest)
@@ -32,7 +33,7 @@ static __always_inline __u32 weft_balance_turn(const struct weft_frontend *front
 
 	if (!counter)
 		return weft_balance_random(frontend);
-	turn = __sync_fetch_and_add(counter, 1);
+	turn = weft_settle_fetch_add(counter, 1);
 	if (frontend->flags & WEFT_FRONTEND_F_WEIGHTED) {
 		point = weft_choose_turn(turn);
 		return weft_balance_at(frontend, point, weft_choose_rest(point, frontend->count));

@@ -12,6 +12,7 @@
 #ifndef WEFT_LIB_LIVE_H
 #define WEFT_LIB_LIVE_H
 
+#include "lib/settle.h"
 #include "maps/config.h"
 #include "maps/state.h"
 
@@ -50,7 +51,7 @@ static __always_inline void weft_live_give_back(__u32 endpoint, __u32 *epoch)
 
 	if (!*(volatile __u32 *)epoch)
 		return;
-	held = __sync_lock_test_and_set(epoch, 0);
+	held = weft_settle_exchange(epoch, 0);
 	setting = weft_setting_get();
 	if (!held || !setting || held != *(volatile __u32 *)&setting->epoch)
 		return;

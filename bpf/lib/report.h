@@ -50,7 +50,11 @@ static __always_inline struct weft_histogram *weft_report_histogram(__u32 servic
 
 static __always_inline void weft_report_observe(__u64 *buckets, __u64 *sum, __u64 ns)
 {
-	__u32 bucket = weft_bucket(ns / 1000) & (WEFT_HISTOGRAM_BUCKETS - 1); /* the mask is for the verifier */
+	__u64 bucket = weft_bucket(ns / 1000);
+
+	/* The mask is for the verifier: the compiler knows that it changes nothing, and must not. */
+	__asm__ volatile("" : "+r"(bucket));
+	bucket &= WEFT_HISTOGRAM_BUCKETS - 1;
 
 	__sync_fetch_and_add(&buckets[bucket], 1);
 	__sync_fetch_and_add(sum, ns / 1000);
@@ -78,7 +82,9 @@ static __always_inline void weft_report_association(struct weft_aggregate_key *k
 		return;
 	__sync_fetch_and_add(&row->opened, 1);
 	__sync_fetch_and_add(&row->ended, 1);
-	__sync_fetch_and_add(&row->duration_ns, duration_ns);
+	/* Of an addition of zero the compiler makes an atomic OR, which is Linux 5.12. */
+	if (duration_ns)
+		__sync_fetch_and_add(&row->duration_ns, duration_ns);
 }
 
 #endif

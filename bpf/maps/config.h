@@ -22,7 +22,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 32768);
 	__type(key, struct weft_frontend_key);
 	__type(value, struct weft_frontend);
 } weft_frontend __weak SEC(".maps");
@@ -43,7 +43,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 1024);
 	__type(key, struct weft_frontend_key);
 	__type(value, struct weft_endpoint_at);
 } weft_endpoint_at __weak SEC(".maps");
@@ -51,14 +51,14 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 131072);
+	__uint(max_entries, 16384);
 	__type(key, struct weft_addr);
 	__type(value, __u32);
 } weft_workload_at __weak SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 1024);
 	__type(key, __u64);
 	__type(value, struct weft_pod);
 } weft_pod __weak SEC(".maps");

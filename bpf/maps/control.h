@@ -6,10 +6,13 @@
 #include "weft/abi/maps.h"
 #include <bpf/bpf_helpers.h>
 
-/* Endpoint ids whose sockets weft_cut_tcp and weft_cut_udp destroy; the value says nothing. */
+/*
+ * Endpoint ids whose sockets weft_cut_tcp and weft_cut_udp destroy; the value says nothing. More of them at once than it
+ * holds are cut in turns, each a walk over all sockets.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 131072);
+	__uint(max_entries, 16384);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, __u32);

@@ -36,7 +36,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 1024);
 	__type(key, struct weft_affinity_key);
 	__type(value, struct weft_affinity);
 } weft_affinity __weak SEC(".maps");

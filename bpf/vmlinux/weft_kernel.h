@@ -45,6 +45,12 @@ struct net {
 	__u64 net_cookie;
 };
 
+struct net___before_5_12 {
+	struct {
+		__s64 counter;
+	} net_cookie;
+};
+
 typedef struct {
 	struct net *net;
 } possible_net_t;

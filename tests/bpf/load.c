@@ -1,38 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * This kernel's verifier accepts every program with every combination of the
- * load-time switches that this kernel can have, and none has grown out of bounds:
+ * features that this kernel can have and can be without, and none has grown out of bounds:
  * 100 000 instructions verified is a tenth of what a kernel allows, and is
  * left as room for other kernels, whose verifiers prune less.
  */
 #include <errno.h>
-#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
-#include "weft.skel.h"
+#include "kernel/build.h"
+#include "kernel/kernel.h"
 
 #define LIMIT 100000
 #define SKIP 77
 
-struct combination {
-	bool set_retval;
-	bool sockops_netns;
-	bool cut;
+/* Those that change programs. Without sock_destroy two are left out, and the others are as they are. */
+static const enum weft_feature switches[] = {
+	WEFT_FEATURE_FETCH_ATOMICS,
+	WEFT_FEATURE_SET_RETVAL,
+	WEFT_FEATURE_SOCKOPS_NETNS,
 };
+#define COMBINATIONS (1u << WEFT_ARRAY_SIZE(switches))
 
-static int report(struct weft_bpf *skel, const struct combination *combination)
+static void describe(uint64_t features)
+{
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(switches); i++)
+		printf("%s=%d%c", weft_feature_name(switches[i]), (int)(features >> switches[i] & 1),
+		       i + 1 < WEFT_ARRAY_SIZE(switches) ? ' ' : '\n');
+}
+
+static int report(const struct weft_bpf *skel)
 {
 	struct bpf_program *program;
 	int bad = 0;
 
-	printf("set_retval=%d sockops_netns=%d cut=%d\n", combination->set_retval, combination->sockops_netns,
-	       combination->cut);
 	bpf_object__for_each_program(program, skel->obj)
 	{
 		struct bpf_prog_info info = { 0 };
@@ -56,51 +62,42 @@ static int report(struct weft_bpf *skel, const struct combination *combination)
 	return bad;
 }
 
-static int load(const struct combination *combination)
+static int load(uint64_t features)
 {
-	struct weft_bpf *skel = weft_bpf__open();
-	int r;
+	struct weft_bpf *skel;
+	int r = weft_build_open(features, &skel), bad;
 
-	if (!skel) {
-		printf("cannot open the object: %s\n", strerror(errno));
+	describe(features);
+	if (r < 0) {
+		printf("  cannot be opened: %s\n", strerror(-r));
 		return 1;
 	}
-	skel->rodata->weft_config_set_retval = combination->set_retval;
-	skel->rodata->weft_config_sockops_netns = combination->sockops_netns;
-	bpf_program__set_autoload(skel->progs.weft_cut_tcp, combination->cut);
-	bpf_program__set_autoload(skel->progs.weft_cut_udp, combination->cut);
 	r = weft_bpf__load(skel);
-	if (r)
-		printf("set_retval=%d sockops_netns=%d cut=%d is refused: %s\n", combination->set_retval,
-		       combination->sockops_netns, combination->cut, strerror(-r));
-	else
-		r = report(skel, combination);
+	if (r < 0)
+		printf("  is refused: %s\n", strerror(-r));
+	bad = r < 0 ? 1 : report(skel);
 	weft_bpf__destroy(skel);
-	return r ? 1 : 0;
+	return bad;
 }
 
 int main(void)
 {
-	struct btf *btf = btf__load_vmlinux_btf();
-	int bad = 0, retval, netns, cut;
+	uint64_t features = weft_feature_probe(0);
+	struct weft_err err = { "" };
+	int bad = 0;
 
-	retval = libbpf_probe_bpf_helper(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval, NULL);
-	netns = libbpf_probe_bpf_helper(BPF_PROG_TYPE_SOCK_OPS, BPF_FUNC_get_netns_cookie, NULL);
-	if (!btf || retval == -EPERM) {
-		printf("skipped: %s\n", btf ? "no CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN" : "no BTF of this kernel");
-		btf__free(btf);
+	if (weft_feature_check_floor(features, &err) < 0) {
+		printf("skipped: %s\n", err.text);
 		return SKIP;
 	}
-	cut = btf__find_by_name_kind(btf, "bpf_sock_destroy", BTF_KIND_FUNC) > 0;
-	btf__free(btf);
-	printf("this kernel: set_retval=%d sockops_netns=%d bpf_sock_destroy=%d\n", retval, netns, cut);
-	for (int i = 0; i < 8; i++) {
-		struct combination combination = { i & 1, i & 2, i & 4 };
+	for (unsigned int i = 0; i < COMBINATIONS; i++) {
+		uint64_t without = 0;
 
-		if ((combination.set_retval && retval != 1) || (combination.sockops_netns && netns != 1) ||
-		    (combination.cut && !cut))
-			continue;
-		bad += load(&combination);
+		for (size_t bit = 0; bit < WEFT_ARRAY_SIZE(switches); bit++)
+			without |= (uint64_t)(i >> bit & 1) << switches[bit];
+		/* One that this kernel lacks anyway was tried without it already. */
+		if ((features & without) == without)
+			bad += load(features & ~without);
 	}
 	return bad ? 1 : 0;
 }

@@ -120,7 +120,7 @@ int weft_kernel_batch_apply(const int fds[static WEFT_MAP_MAX_], const void *bat
 			    uint32_t *ret_failed_run, struct weft_err *err)
 {
 	struct cursor cursor = { batch, size, 0 };
-	struct run run;
+	struct run run = { 0 };
 	int r = weft_kernel_batch_check(batch, size, ret_failed_run, err);
 
 	if (r < 0)

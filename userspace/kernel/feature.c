@@ -18,6 +18,10 @@
 #include "kernel/cgroup.h"
 #include "kernel/print.h"
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* Linux 5.14; newer than some libc's headers */
+#endif
+
 /*
  * The probes load whole programs of their own. libbpf's helper probe reads the
  * verifier's words instead, and kernels since 6.10 use other words: it would
@@ -195,6 +199,16 @@ static bool has_sockops_netns(const struct btf *vmlinux)
 	return loads(BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, cookie, WEFT_ARRAY_SIZE(cookie));
 }
 
+static bool has_netns_cookie(const struct btf *vmlinux)
+{
+	weft_close_on_exit int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint64_t cookie;
+	socklen_t size = sizeof(cookie);
+
+	(void)vmlinux;
+	return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0;
+}
+
 static bool has_sock_diag_destroy(const struct btf *vmlinux)
 {
 	struct {
@@ -238,6 +252,7 @@ static bool (*const probes[])(const struct btf *vmlinux) = {
 	[WEFT_FEATURE_SOCK_DIAG_DESTROY] = has_sock_diag_destroy,
 	[WEFT_FEATURE_FETCH_ATOMICS] = has_fetch_atomics,
 	[WEFT_FEATURE_SOCKOPS_NETNS] = has_sockops_netns,
+	[WEFT_FEATURE_NETNS_COOKIE] = has_netns_cookie,
 };
 _Static_assert(WEFT_ARRAY_SIZE(probes) == WEFT_FEATURE_MAX_, "a feature has no probe");
 

@@ -17,7 +17,7 @@ struct weft_kernel {
 	struct ring_buffer *ring;
 	struct weft_buf *events; /* where the ring's callback puts records, while it is drained */
 	int conn; /* links of iterators; the pinned one, and those that die with us */
-	int flush;
+	int flush; /* -1: the kernel lacks atomics that return values */
 	int clear;
 	int recount;
 	int recount_udp;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "kernel/batch.h"
+#include "kernel/build.h"
 #include "kernel/cgroup.h"
 #include "kernel/instance.h"
 #include "kernel/links.h"
@@ -135,7 +136,8 @@ static uint32_t wanted_entries(const struct weft_kernel_options *options, size_t
 
 /*
  * Maps that were adopted and are wanted larger: main alone writes them, so that
- * their contents can be carried over; weft_live is counted anew.
+ * their contents can be carried over; weft_live is counted anew, and weft_affinity
+ * is a cache, whose entries may be lost.
  */
 struct outgrown {
 	int fd[WEFT_MAP_MAX_]; /* the pinned ones, or -1 */
@@ -149,7 +151,8 @@ static void close_outgrown(struct outgrown *outgrown)
 
 static bool may_grow(size_t map)
 {
-	return map < WEFT_MAP_MAX_ && (weft_map_spec((uint32_t)map)->config || map == WEFT_MAP_LIVE);
+	return map < WEFT_MAP_MAX_ &&
+	       (weft_map_spec((uint32_t)map)->config || map == WEFT_MAP_LIVE || map == WEFT_MAP_AFFINITY);
 }
 
 /* The pinned map takes the place of the skeleton's, if there is one that is large enough. */
@@ -211,16 +214,10 @@ static int size_maps(struct weft_kernel *kernel, const struct weft_kernel_option
 static int open_skeleton(struct weft_kernel *kernel, const struct weft_kernel_options *options,
 			 struct outgrown *outgrown, struct weft_err *err)
 {
-	bool destroy = options->features >> WEFT_FEATURE_SOCK_DESTROY & 1;
-	int r;
+	int r = weft_build_open(options->features, &kernel->skel);
 
-	kernel->skel = weft_bpf__open();
-	if (!kernel->skel)
-		return weft_err_set(err, errno, "cannot open the programs that this binary carries: %m");
-	kernel->skel->rodata->weft_config_set_retval = options->features >> WEFT_FEATURE_SET_RETVAL & 1;
-	kernel->skel->rodata->weft_config_sockops_netns = options->features >> WEFT_FEATURE_SOCKOPS_NETNS & 1;
-	bpf_program__set_autoload(kernel->skel->progs.weft_cut_tcp, destroy);
-	bpf_program__set_autoload(kernel->skel->progs.weft_cut_udp, destroy);
+	if (r < 0)
+		return weft_err_set(err, r, "cannot open the programs that this binary carries: %m");
 	r = size_maps(kernel, options, err);
 	for (size_t i = 0; r == 0 && pinned_name(i); i++) {
 		struct bpf_map *map = map_named(kernel, pinned_name(i));
@@ -230,13 +227,7 @@ static int open_skeleton(struct weft_kernel *kernel, const struct weft_kernel_op
 					    pinned_name(i));
 		r = reuse_map(options, i, map, outgrown, err);
 	}
-	if (r < 0)
-		return r;
-	/* Every endpoint there can be may be cut at once. */
-	r = bpf_map__set_max_entries(kernel->skel->maps.weft_doomed, bpf_map__max_entries(kernel->skel->maps.weft_endpoint));
-	if (r < 0)
-		return weft_err_set(err, r, "cannot size weft_doomed: %m");
-	return 0;
+	return r;
 }
 
 static const char *missing_capability(void)
@@ -362,8 +353,8 @@ int weft_kernel_store_setting(struct weft_kernel *kernel, const struct weft_sett
 	return 0;
 }
 
-/* All but the magic, which says that the rest is there too. */
-static int begin_setting(struct weft_kernel *kernel, uint32_t watchers)
+/* All but the magic, which says that the rest is there too. `recount`: weft_live is to be another map, with nothing in it. */
+static int begin_setting(struct weft_kernel *kernel, uint32_t watchers, bool recount)
 {
 	struct weft_setting setting;
 	struct timespec now;
@@ -372,6 +363,8 @@ static int begin_setting(struct weft_kernel *kernel, uint32_t watchers)
 	if (bpf_map_lookup_elem(kernel->maps[WEFT_MAP_SETTING], &zero, &setting) < 0)
 		return -errno;
 	setting.watchers = watchers;
+	if (recount)
+		setting.flags |= WEFT_SETTING_F_RECOUNT;
 	if (setting.epoch == 0) {
 		clock_gettime(CLOCK_BOOTTIME, &now);
 		setting.version = WEFT_ABI_VERSION;
@@ -508,10 +501,10 @@ static int link_iterator(const struct bpf_program *program, const struct bpf_map
 static int link_iterators(struct weft_kernel *kernel, uint64_t features, struct weft_err *err)
 {
 	struct weft_bpf *skel = kernel->skel;
-	int r = link_iterator(skel->progs.weft_flush, skel->maps.weft_sock, &kernel->flush, err);
+	int r = link_iterator(skel->progs.weft_live_clear, skel->maps.weft_live, &kernel->clear, err);
 
-	if (r == 0)
-		r = link_iterator(skel->progs.weft_live_clear, skel->maps.weft_live, &kernel->clear, err);
+	if (r == 0 && features >> WEFT_FEATURE_FETCH_ATOMICS & 1)
+		r = link_iterator(skel->progs.weft_flush, skel->maps.weft_sock, &kernel->flush, err);
 	if (r == 0)
 		r = link_iterator(skel->progs.weft_recount, skel->maps.weft_sock, &kernel->recount, err);
 	if (r == 0)
@@ -544,16 +537,16 @@ static int fill_kernel(struct weft_kernel *kernel, const struct weft_kernel_opti
 		r = load(kernel, print, err);
 	if (r == 0)
 		r = take_maps(kernel, err);
-	if (r == 0)
-		r = pin_maps(kernel, options, &outgrown, journal, err);
 	if (r < 0)
 		return r;
-	r = begin_setting(kernel, options->watchers);
+	r = begin_setting(kernel, options->watchers, outgrown.fd[WEFT_MAP_LIVE] >= 0);
 	if (r == 0)
 		r = make_other_rows(kernel);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot write the first rows of the maps below %s: %m", options->pins);
-	r = link_hooks(kernel, options, cgroup, journal, err);
+	r = pin_maps(kernel, options, &outgrown, journal, err);
+	if (r == 0)
+		r = link_hooks(kernel, options, cgroup, journal, err);
 	if (r == 0)
 		r = link_iterators(kernel, options->features, err);
 	if (r < 0)
@@ -657,7 +650,7 @@ int weft_kernel_set_flags(struct weft_kernel *kernel, uint32_t flags)
 
 	if (flags & ~(WEFT_SETTING_F_BYPASS | WEFT_SETTING_F_METRICS | WEFT_SETTING_F_OPT_OUT))
 		return -EINVAL;
-	setting.flags = flags;
+	setting.flags = flags | (setting.flags & WEFT_SETTING_F_RECOUNT);
 	return weft_kernel_store_setting(kernel, &setting);
 }
 

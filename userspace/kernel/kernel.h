@@ -53,7 +53,8 @@ struct weft_kernel;
 /*
  * Loads, adopts or creates, attaches, pins; traffic flows by what is in the
  * maps from here on. On failure everything that this call made is taken back and
- * what was pinned before stays in force. After an adoption weft_live is right from the first weft_kernel_recount() on.
+ * what was pinned before stays in force. After an adoption weft_live is right from the first weft_kernel_recount() on, and
+ * so it is for an instance beside which this one, with larger maps, could not be opened.
  * -EBUSY: another instance is on an overlapping subtree (named). -EPROTO: the pin folder is of a version that cannot be adopted.
  */
 int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kernel **ret_kernel, bool *ret_adopted,
@@ -85,13 +86,22 @@ int weft_kernel_set_watchers(struct weft_kernel *kernel, uint32_t watchers);
 int weft_kernel_set_flags(struct weft_kernel *kernel, uint32_t flags);
 int weft_kernel_set_pod(struct weft_kernel *kernel, uint64_t netns_cookie, const struct weft_pod *pod); /* NULL: remove */
 
+/*
+ * The cookie of THIS THREAD's network namespace where the kernel does not tell it by SO_NETNS_COOKIE: a program of ours asks.
+ * Needs no open instance, but the capabilities of one. -errno; -ENODATA if the program did not run.
+ */
+int weft_kernel_netns_cookie(uint64_t *ret_cookie);
+
 /* Descriptor to poll for records; drained by weft_kernel_events(), which appends struct weft_event. */
 int weft_kernel_event_fd(struct weft_kernel *kernel);
 int weft_kernel_events(struct weft_kernel *kernel, struct weft_buf *events);
 
-/* Live connections add what they have not reported yet to weft_aggregate. */
+/* Live connections add what they have not reported yet to weft_aggregate. Nothing without WEFT_FEATURE_FETCH_ATOMICS: they report at their end. */
 int weft_kernel_flush(struct weft_kernel *kernel);
-/* Counts weft_live anew from the sockets there are, exactly, while they come and go. */
+/*
+ * Counts weft_live anew from the sockets there are, exactly, while they come and go; nearly so without
+ * WEFT_FEATURE_FETCH_ATOMICS. After a failure WEFT_SETTING_F_RECOUNT may stand, until a later one succeeds.
+ */
 int weft_kernel_recount(struct weft_kernel *kernel);
 
 /* All tracked sockets, array of struct weft_conn. */

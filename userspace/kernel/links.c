@@ -197,7 +197,7 @@ int weft_link_ensure(struct weft_journal *journal, const struct weft_link_wish *
 {
 	weft_close_on_exit int link = bpf_obj_get(wish->pin);
 	struct weft_err why = { "" };
-	struct bpf_link_info info;
+	struct bpf_link_info info = { 0 };
 	int r = 0;
 
 	if (link < 0 && errno != ENOENT)

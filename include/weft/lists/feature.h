@@ -15,5 +15,6 @@ WEFT_FEATURE(RINGBUF, "ringbuf", FLOOR, "records for watchers", "nothing: Linux 
 WEFT_FEATURE(SET_RETVAL, "set_retval", OPTIONAL, "a refused connect fails with ECONNREFUSED", "a refused connect fails with EPERM")
 WEFT_FEATURE(SOCK_DESTROY, "sock_destroy", OPTIONAL, "sockets of an endpoint that is gone are cut by bpf_sock_destroy", "they are cut by SOCK_DESTROY over netlink")
 WEFT_FEATURE(SOCK_DIAG_DESTROY, "sock_diag_destroy", OPTIONAL, "sockets are cut by SOCK_DESTROY where bpf_sock_destroy is missing", "if bpf_sock_destroy is missing too, connections to a gone endpoint end by their own time-outs")
-WEFT_FEATURE(FETCH_ATOMICS, "fetch_atomics", FLOOR, "close and reporter settle who counts what, exactly, while traffic runs", "nothing yet: Linux 5.12 is needed")
+WEFT_FEATURE(FETCH_ATOMICS, "fetch_atomics", OPTIONAL, "open connections report their bytes as they go, live counts are exact at every moment", "connections report at their end, live counts are recounted every half minute")
 WEFT_FEATURE(SOCKOPS_NETNS, "sockops_netns", OPTIONAL, "the server's side knows its pod by network namespace", "it knows its pod by address")
+WEFT_FEATURE(NETNS_COOKIE, "netns_cookie", OPTIONAL, "the kernel tells by which cookie programs know a pod's network namespace", "a program of ours is loaded for a moment to ask")

@@ -10,6 +10,9 @@
 
 #include "base/cleanup.h"
 #include "kernel/cgroup.h"
+#include "lib/alone.h"
+
+#define NAME "weft-unit-cgroup"
 
 static void what_is_no_cgroup_is_refused(void **state)
 {
@@ -41,13 +44,19 @@ static void an_id_leads_back_to_its_path(void **state)
 	weft_close_on_exit int cgroup = -1;
 	struct weft_err err = { "" };
 	uint64_t id = 0;
+	int lock;
 
 	(void)state;
 	if (weft_cgroup_mount(mount, sizeof(mount)) < 0 || geteuid() != 0)
 		skip();
-	snprintf(path, sizeof(path), "%s/weft-unit-cgroup-%d", mount, getpid());
-	if (mkdir(path, 0755) < 0)
+	lock = alone_begin(NAME);
+	assert_true(lock >= 0);
+	snprintf(path, sizeof(path), "%s/" NAME, mount);
+	rmdir(path); /* of a run that was killed */
+	if (mkdir(path, 0755) < 0) {
+		alone_end(NAME, lock);
 		skip();
+	}
 	cgroup = weft_cgroup_open(path, &err);
 	assert_true(cgroup >= 0);
 	assert_int_equal(weft_cgroup_id(cgroup, &id), 0);
@@ -57,6 +66,7 @@ static void an_id_leads_back_to_its_path(void **state)
 	assert_int_equal(rmdir(path), 0);
 	assert_true(weft_cgroup_path(id, found, sizeof(found)) < 0);
 	assert_int_equal(weft_cgroup_id(-1, &id), -EBADF);
+	alone_end(NAME, lock);
 }
 
 int main(void)
