@@ -10,7 +10,7 @@ that was not rewritten fails with ENETUNREACH: a test cannot pass by accident. A
 test's path, what an earlier, killed run left is removed first.
 
 A test file defines topology(lab) and test_*(lab) functions and ends with main(topology). Each test_* is one
-TAP line. A socket made by pod.new_socket() lives in that pod for good (namespace and cgroup are those of its
+TAP line; words on the command line choose some of them. A socket made by pod.new_socket() lives in that pod for good (namespace and cgroup are those of its
 creation), whoever uses its descriptor, so that a test reads as one program.
 """
 
@@ -50,6 +50,9 @@ METRICS = "127.0.0.1:9464"
 
 # enum weft_exit of userspace/agent/options.h
 USAGE, HELD, KERNEL, PRIVILEGE = 2, 3, 4, 5
+
+# enum bpf_cmd of linux/bpf.h
+BPF_MAP_CREATE, BPF_ITER_CREATE = 0, 33
 
 # enum weft_outcome and enum weft_reporter of include/weft/abi/maps.h
 OPEN, CLOSED, RESET, REFUSED, TIMED_OUT, ABANDONED = range(6)
@@ -130,6 +133,11 @@ def spread_fits(counts, weights):
     bound = chi_square_bound(len(used) - 1)
     rounded = {name: round(e) for name, e in expected.items()}
     true(statistic <= bound, f"spread {counts} of {total}, wanted about {rounded}: chi-square {statistic:.1f} > {bound:.1f}")
+
+
+def sample_size(count):
+    """Size of a sample: a share of it, WEFT_SAMPLE, where translated code makes a connection cost as much as ten."""
+    return int(count * float(os.environ.get("WEFT_SAMPLE", "1")))
 
 
 # ---- mesh resources ----
@@ -520,8 +528,10 @@ class Pod:
         return tasks
 
     def cookie(self):
-        with self.new_socket() as made:
+        """None before Linux 5.14, which does not tell."""
+        with self.new_socket() as made, contextlib.suppress(OSError):
             return struct.unpack("Q", made.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))[0]
+        return None
 
 
 def read_name(made):
@@ -571,6 +581,11 @@ def _load(family, address, port):
 
 
 # ---- the lab ----
+
+
+def masked():
+    """WEFT_WITHOUT="fetch_atomics set_retval": every test as if this kernel lacked these features."""
+    return [word for name in os.environ.get("WEFT_WITHOUT", "").split() for word in ("--without-feature", name)]
 
 
 class Lab:
@@ -665,8 +680,9 @@ class Lab:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG) != (0, 0):
                 pass
-        while subprocess.run(["umount", "-l", str(self.folder / "bpf")], stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            pass
+        mounted = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
+        for where in reversed([m for m in mounted if self.folder in pathlib.Path(m).parents]):
+            sh("umount", "-l", where)
         for netns in pathlib.Path("/run/netns").glob(self.prefix + "*"):
             sh("ip", "netns", "del", netns.name)
         for folder in sorted(self.root.glob("**/"), reverse=True) if self.root.exists() else ():
@@ -687,14 +703,30 @@ class Lab:
         else:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
+    def faults_env(self):
+        """For start(env=...): bpf_fault() then works."""
+        return {"LD_PRELOAD": str(BUILD / "tests/netns/libweft-bpf-faults.so"), "WEFT_BPF_FAULTS": str(self.folder / "fault"),
+                "ASAN_OPTIONS": "verify_asan_link_order=0"}
+
+    @contextlib.contextmanager
+    def bpf_fault(self, command, number, skip=0):
+        """In the block bpf(2) fails for this command with this errno, but the first `skip` times of a process."""
+        aside = self.folder / "aside"
+        aside.write_text(f"{command} {number} {skip}")
+        aside.rename(self.folder / "fault")
+        try:
+            yield
+        finally:
+            (self.folder / "fault").unlink()
+
     def agent_enter(self):
         self.bind_life()
         (self.root / "agent/cgroup.procs").write_text(str(os.getpid()))
         if libc.setns(self.node.netns_fd, CLONE_NEWNET) != 0:
             os._exit(111)
 
-    def launch(self, *more, flags=None, env=None, wrap=()):
-        """Starts weftd without waiting; `wrap` is a command that starts it."""
+    def launch(self, *more, flags=None, env=None, wrap=(), enter=None):
+        """Starts weftd without waiting; `wrap` is a command that starts it, enter() runs in its process before that."""
         path = self.folder / "notify"
         path.unlink(missing_ok=True)
         if self.notify:
@@ -703,8 +735,8 @@ class Lab:
         self.notify.bind(str(path))
         with open(self.log, "ab") as log:
             self.agent = subprocess.Popen(
-                [str(a) for a in [*wrap, WEFTD, *(self.flags() if flags is None else flags), *more]], stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, preexec_fn=self.agent_enter, env={**os.environ, "NOTIFY_SOCKET": str(path), **(env or {})})
+                [str(a) for a in [*wrap, WEFTD, *(self.flags() if flags is None else flags), *masked(), *more]], stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, preexec_fn=lambda: (self.agent_enter(), enter and enter()), env={**os.environ, "NOTIFY_SOCKET": str(path), **(env or {})})
         self.processes.append(self.agent)
         return self.agent
 
@@ -716,6 +748,7 @@ class Lab:
             self.notify.settimeout(0.1)
             with contextlib.suppress(TimeoutError):
                 if b"READY=1" in self.notify.recv(4096):
+                    self.refused = errno.ECONNREFUSED if self.has("set_retval") else errno.EPERM
                     return
             if self.agent.poll() is not None:
                 raise Failure(f"weftd ended with {self.agent.returncode} before it was ready:\n{self.tail()}")
@@ -778,6 +811,15 @@ class Lab:
         wait_for(lambda: self.status()["config"]["generation"] > before, f"{name} to be gone", timeout)
 
     # -- what can be seen
+
+    def attached(self):
+        """Ids of the links on the pods' cgroup; they go a moment after their last pin."""
+        cgroup = os.stat(self.subtree).st_ino
+        return [link["id"] for link in json.loads(sh("bpftool", "-j", "link", "list") or "[]") if link.get("cgroup_id") == cgroup]
+
+    def has(self, feature):
+        """Whether this kernel has it, and no option took it away."""
+        return next(f["there"] for f in self.request({"request": "feature.list"})["features"] if f["name"] == feature)
 
     def request(self, message):
         """One request over the control socket: the answer."""
@@ -908,6 +950,11 @@ def main(topology):
     module = sys.modules["__main__"]
     path = pathlib.Path(module.__file__).resolve()
     tests = [(n[5:], f) for n, f in vars(module).items() if n.startswith("test_") and callable(f)]
+    wanted = [word for word in sys.argv[1:] if not word.startswith("-")]
+    unknown = set(wanted) - {name for name, _function in tests}
+    if unknown:
+        sys.exit(f"{path.name}: there is no case {', '.join(sorted(unknown))}; there is {', '.join(name for name, _function in tests)}")
+    tests = [(name, function) for name, function in tests if not wanted or name in wanted]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         if os.geteuid() != 0:
@@ -921,6 +968,9 @@ def main(topology):
     try:
         lab.up()
         topology(lab)
+        if "WEFT_SHOW_FEATURES" in os.environ and lab.agent:  # for vmtests, which knows what each kernel should have
+            for feature in lab.weft("feature", "list"):
+                print(f"# feature {feature['name']} {'there' if feature['there'] else 'missing'} {feature['need']}")
         if "--shell" in sys.argv:
             _shell(lab)
             return

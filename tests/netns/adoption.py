@@ -8,6 +8,11 @@
 
 from lab import *
 
+RECVMSG = {"x86_64": 47, "aarch64": 212}[os.uname().machine]
+
+# All of it is dumped and compared.
+SMALL = ["--map-size", "weft_endpoint=1024"]
+
 
 def topology(lab):
     lab.clients = [lab.pod("client-0"), lab.pod("client-1")]
@@ -15,7 +20,7 @@ def topology(lab):
     for web in lab.webs:
         web.serve()
     lab.write("web.yaml", documents(lab, lab.webs))
-    lab.start()
+    lab.start(*SMALL)
 
 
 def documents(lab, webs):
@@ -109,7 +114,7 @@ def test_init(lab):
         equal(lab.stop(signal.SIGKILL), -signal.SIGKILL)
         for pid in (roles["main"], roles["control"]):
             wait_for(lambda p=pid: not os.path.exists(f"/proc/{p}"), "the other roles to end with init")
-        lab.start()
+        lab.start(*SMALL)
         true(lab.status()["adopted"], "the new agent did not adopt what was pinned")
 
     survive(lab, kill)
@@ -119,7 +124,7 @@ def test_no_agent_at_all(lab):
     def kill():
         equal(lab.stop(), 0)
         made = lab.clients[0].run(connects, "10.96.0.1", 200)
-        lab.start()
+        lab.start(*SMALL)
         return made
 
     survive(lab, kill)
@@ -130,6 +135,39 @@ def connects(address, count):
         with socket.create_connection((address, 80), 5) as made:
             read_name(made)
     return count
+
+
+def sent(lab, control, service_name):
+    """Control has named this service, which it does before it sends, and waits for main's answer."""
+    if f"\t{service_name}\t" not in (lab.state / "names").read_text():
+        return False
+    return pathlib.Path(f"/proc/{control}/syscall").read_text().split()[0] == str(RECVMSG)
+
+
+def test_control_within_a_change(lab):
+    """Killed when main has its batch, of which it has done nothing yet: all of it comes into force, and until then none."""
+    main_pid, control = lab.role("main"), lab.role("control")
+    loads = [client.load("10.96.0.1", 80) for client in lab.clients]
+    os.kill(main_pid, signal.SIGSTOP)
+    try:
+        more = [d for n in range(100) for d in (service(f"more-{n}", f"10.96.1.{n + 1}"), endpoint_slice(f"more-{n}", lab.webs[1:]))]
+        lab.write("web.yaml", [*documents(lab, lab.webs[:1]), *more])
+        wait_for(lambda: sent(lab, control, "more-99"), "control to have sent its batch")
+        os.kill(control, signal.SIGKILL)
+        wait_for(lambda: not os.path.exists(f"/proc/{control}") or "Z" in pathlib.Path(f"/proc/{control}/stat").read_text(), "control to be gone")
+        equal(lab.clients[0].spread("10.96.0.1", 80, 50).keys(), {"web-a", "web-b"}, "who answers before")
+        with fails(errno.ENETUNREACH):
+            lab.clients[0].connect("10.96.1.1", 80)
+    finally:
+        os.kill(main_pid, signal.SIGCONT)
+    wait_for(lambda: back(lab, "control", control), "control to come back")
+    equal(lab.clients[0].spread("10.96.0.1", 80, 50).keys(), {"web-a"}, "who answers after")
+    for n in (0, 50, 99):
+        equal(lab.clients[0].who(f"10.96.1.{n + 1}", 80), "web-b", f"who answers for more-{n}")
+    for load in loads:
+        equal(load.stop().result()["errors"], {}, "errors under load")
+    equal(lab.role("main"), main_pid, "main, which only paused")
+    lab.apply("web.yaml", documents(lab, lab.webs))
 
 
 def test_unchanged_configuration_writes_nothing(lab):
@@ -143,8 +181,26 @@ def test_unchanged_configuration_writes_nothing(lab):
 def test_configuration_that_changed_meanwhile(lab):
     equal(lab.stop(), 0)
     lab.write("web.yaml", documents(lab, lab.webs[:1]))
-    lab.start()
+    lab.start(*SMALL)
     equal(lab.clients[0].spread("10.96.0.1", 80, 50), {"web-a": 50})
+
+
+def test_a_names_file_that_was_cut(lab):
+    """At the end of a line, where nothing looks wrong: it is said and kept aside, and what it still has is used."""
+    equal(lab.stop(), 0)
+    file = lab.state / "names"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:2]))
+    lab.start(*SMALL)
+    said = [line for line in lab.log.read_text().splitlines() if "names.bad" in line]
+    equal(len(said), 1, f"times that it was said: {said}")
+    contains(said[0], f"ends after 1 of at least {int(lines[0].split()[2])} records, something has cut it: put it back from a backup")
+    equal((lab.state / "names.bad").read_bytes(), b"".join(lines[:2]), "what was kept aside")
+    equal(lab.clients[0].spread("10.96.0.1", 80, 50), {"web-a": 50})
+    lab.stop()
+    lab.start(*SMALL)
+    equal(sum("names.bad" in line for line in lab.log.read_text().splitlines()), 1, "times that it was said in all")
+
 
 
 main(topology)

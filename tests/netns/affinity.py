@@ -14,14 +14,28 @@ def topology(lab):
     for web in lab.webs:
         web.serve()
         web.serve_udp()
-    lab.write("web.yaml", documents(lab, lab.webs, 10800))
+    lab.write("web.yaml", documents(lab, lab.webs, None))
     lab.start()
 
 
 def documents(lab, webs, seconds):
     ports = ("tcp=80", "udp=53/UDP")
-    spec = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}}
+    spec = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}} if seconds else {}
     return [service("web", "10.96.0.1", ports, **spec), endpoint_slice("web", webs, ports)]
+
+
+def room(lab):
+    shown = json.loads(sh("bpftool", "-j", "map", "show", "pinned", lab.pins / "v1/map/weft_affinity"))
+    return (shown[0] if isinstance(shown, list) else shown)["max_entries"]
+
+
+def test_room_is_made_for_the_first_service_that_asks(lab):
+    equal(room(lab), 1024, "entries before")
+    equal(lab.clients[0].spread("10.96.0.1", 80, 60).keys(), {w.name for w in lab.webs}, "endpoints without affinity")
+    roles = lab.status()["roles"]
+    lab.apply("web.yaml", documents(lab, lab.webs, 10800))
+    equal(room(lab), 65536, "entries")
+    equal([r["pid"] for r in lab.status()["roles"]], [r["pid"] for r in roles], "roles")
 
 
 def test_a_client_stays(lab):

@@ -22,7 +22,7 @@ def topology(lab):
     lab.write("node.yaml", node())
     lab.write("web.yaml", [service("web", "10.96.0.1"), endpoint_slice("web", lab.webs), destination_rule("web.default.svc.cluster.local", "LEAST_REQUEST")])
     sizes = [word for name, size in SMALL.items() for word in ("--map-size", f"{name}={size}")]
-    lab.start(*sizes, "--map-max", f"frontend={LIMIT}")
+    lab.start(*sizes, "--map-max", f"frontend={LIMIT}", env=lab.faults_env())
 
 
 def many(lab, count):
@@ -142,6 +142,23 @@ def test_main_cannot(lab):
     for made in held:
         reset(made)
     equal(len(re.findall(r"error: .*is refused: the map weft_workload_at", lab.log.read_text())), 1, "times that it was logged")
+
+
+def test_no_memory(lab):
+    """The kernel has none for the larger maps: refused as a whole, under load, and made good when it has."""
+    before = {name: size(lab, name) for name in SMALL}
+    workloads = [workload(n) for n in range(before["workload_at"] + 1)]
+
+    def refused():
+        lab.write("workloads.yaml", workloads)
+        told = wait_for(lambda: [p for p in lab.problems() if "weft_workload_at" in p["text"]], lambda: f"a refusal, there is {lab.problems()}", 30)
+        contains(told[0]["text"], "main cannot make it larger: Cannot allocate memory")
+        equal({name: size(lab, name) for name in SMALL}, before, "sizes")
+
+    with lab.bpf_fault(BPF_MAP_CREATE, errno.ENOMEM):
+        under_load(lab, refused)
+    wait_for(lambda: not lab.problems(), lambda: f"no problems, there are {lab.problems()}", 20)
+    true(size(lab, "workload_at") > before["workload_at"], "weft_workload_at did not grow afterwards")
 
 
 def workload(n):

@@ -14,11 +14,6 @@ def topology(lab):
     lab.write("web.yaml", [service("web", "10.96.0.1"), endpoint_slice("web", [lab.web])])
 
 
-def attached(lab):
-    out = sh("bpftool", "-j", "cgroup", "tree", lab.subtree)
-    return [p["name"] for group in json.loads(out or "[]") for p in group.get("programs", [])]
-
-
 def test_refused_while_an_agent_runs(lab):
     lab.start()
     equal(lab.client.who("10.96.0.1", 80), "web")
@@ -29,12 +24,12 @@ def test_refused_while_an_agent_runs(lab):
 
 
 def test_every_trace(lab):
-    true(attached(lab), "nothing was attached before")
+    true(lab.attached(), "nothing was attached before")
     equal(lab.stop(), 0)
     equal(lab.client.who("10.96.0.1", 80), "web", "traffic without the agent")
     code, out, err = lab.cli("uninstall")
     equal((code, err), (0, ""), f"uninstall: {out}")
-    wait_for(lambda: not attached(lab), lambda: f"programs to be gone: {attached(lab)}")
+    wait_for(lambda: not lab.attached(), lambda: f"programs to be gone: {lab.attached()}")
     # The kernel itself keeps *.debug on every bpffs.
     equal([str(p) for p in (lab.folder / "bpf").iterdir() if p.suffix != ".debug"], [], "left on bpffs")
     for folder in (lab.state, lab.run_folder):

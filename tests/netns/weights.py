@@ -33,26 +33,26 @@ def topology(lab):
 
 
 def test_spread_follows_weights(lab):
-    spread_fits(lab.client.spread("10.96.0.1", 80, 3000), {"web-a": 1, "web-b": 3, "web-c": 6})
+    spread_fits(lab.client.spread("10.96.0.1", 80, sample_size(3000)), {"web-a": 1, "web-b": 3, "web-c": 6})
 
 
 def test_no_weights_is_equal(lab):
-    spread_fits(lab.client.spread("10.96.0.2", 80, 3000), {"web-a": 1, "web-b": 1, "web-c": 1})
+    spread_fits(lab.client.spread("10.96.0.2", 80, sample_size(3000)), {"web-a": 1, "web-b": 1, "web-c": 1})
 
 
 def test_service_entry_weights(lab):
-    spread_fits(lab.client.spread("10.96.0.3", 80, 3000), {"web-a": 9, "web-b": 1})
+    spread_fits(lab.client.spread("10.96.0.3", 80, sample_size(3000)), {"web-a": 9, "web-b": 1})
 
 
 def test_random_and_round_robin_keep_weights(lab):
     for algorithm in ("RANDOM", "ROUND_ROBIN"):
         lab.apply("rule.yaml", destination_rule("shares.default.svc.cluster.local", algorithm))
-        spread_fits(lab.client.spread("10.96.0.1", 80, 3000), {"web-a": 1, "web-b": 3, "web-c": 6})
+        spread_fits(lab.client.spread("10.96.0.1", 80, sample_size(3000)), {"web-a": 1, "web-b": 3, "web-c": 6})
 
 
 def test_changed_weight_counts_at_once(lab):
     lab.apply("shares.yaml", [service("shares", "10.96.0.1"), *weighted("shares", {lab.a: 90, lab.b: 10})])
-    spread_fits(lab.client.spread("10.96.0.1", 80, 2000), {"web-a": 90, "web-b": 10})
+    spread_fits(lab.client.spread("10.96.0.1", 80, sample_size(2000)), {"web-a": 90, "web-b": 10})
 
 
 main(topology)

@@ -26,9 +26,11 @@ struct weft_control {
 	const struct weft_options *options;
 	sd_event *loop;
 	struct weft_init_role roles[WEFT_AGENT_MAX_]; /* as init last said */
+	int metrics_error; /* likewise: -errno why there is no listener for /metrics yet */
 	int state; /* folder */
 	int config; /* the configuration directory as init could open it, -1; the watch's once there is one */
 	int names_file; /* for appending; -1 until it was rewritten */
+	int metrics_listener; /* -1: off, or init still tries */
 
 	struct weft_link link;
 	sd_event_source *link_io;
@@ -37,6 +39,7 @@ struct weft_control {
 	bool greeted; /* this main's maps were read */
 	bool adopted; /* main found maps of an earlier run */
 	uint64_t made_ns; /* of the set of maps that the model mirrors (struct weft_setting.boot_ns); 0 = none yet */
+	uint64_t counters_unix_s; /* the same moment, once and for all: a clock that is set later does not move it */
 	uint64_t features, forced;
 	struct weft_role_capacity capacity;
 
@@ -49,8 +52,10 @@ struct weft_control {
 	struct weft_buf cut, cut_udp; /* __u32 ids, not cut yet */
 	bool owed; /* the last commit or what it wanted done is not wholly done */
 	bool cut_failed; /* and it was said */
+	bool affinity_failed; /* weft_affinity did not grow, and it was said */
 	bool frees; /* the model waits to free something: it wants live counts */
 	uint64_t looked_ns; /* when it last got them */
+	uint64_t look_ns; /* when it is to get them at the latest; 0: no commit went without since */
 	sd_event_source *later; /* the next commit: grace periods and retries */
 	unsigned int retry_ms;
 
@@ -139,6 +144,8 @@ void weft_control_check_node_ports(struct weft_control *control, struct weft_pro
 /* control_serve.c */
 int weft_control_serve_start(struct weft_control *control, struct weft_err *err);
 void weft_control_serve_stop(struct weft_control *control);
+/* Serves /metrics on control->metrics_listener. */
+int weft_control_serve_metrics(struct weft_control *control, struct weft_err *err);
 void weft_control_records(void *control, const struct weft_event *records, size_t count, uint64_t lost);
 /* Whoever waits for something of main's is told that it will not come now. */
 void weft_control_serve_late(struct weft_control *control, const char *sentence);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -20,9 +21,10 @@
 #define NAMES_LIMIT (1u << 30)
 #define FIRST_RETRY_MS 100
 #define MAX_RETRY_MS 5000
+#define TRIM_BYTES (1u << 20) /* of a batch, whose making leaves holes between what is kept */
 #define FREES_MS 1000 /* between looks at live counts while endpoints wait to be freed */
 
-static void commit(struct weft_control *control);
+static void commit(struct weft_control *control, bool look);
 
 static void log_over(const char *line)
 {
@@ -104,7 +106,7 @@ static int rewrite_names(struct weft_control *control)
 	if (control->names_file >= 0)
 		close(control->names_file);
 	control->names_file = fd;
-	weft_buf_clear(&control->journal);
+	weft_buf_done(&control->journal);
 	return 0;
 }
 
@@ -131,7 +133,7 @@ static int write_journal(struct weft_control *control)
 			close(weft_take_fd(control->names_file)); /* rewritten as a whole next time */
 		return r;
 	}
-	weft_buf_clear(&control->journal);
+	weft_buf_done(&control->journal);
 	return 0;
 }
 
@@ -157,7 +159,7 @@ static void owe(struct weft_control *control, const char *what, const char *why)
 		come_back(control, control->retry_ms);
 }
 
-/* Connections by endpoint index; *ret_live is the caller's. */
+/* Connections by endpoint index; *ret_live is the caller's. -EAGAIN: they are still to be recounted. */
 static int read_live(struct weft_control *control, uint64_t **ret_live, size_t *ret_count)
 {
 	struct weft_role_message request = weft_role_message(WEFT_ROLE_READ, 0);
@@ -180,6 +182,8 @@ static int read_live(struct weft_control *control, uint64_t **ret_live, size_t *
 	while ((r = weft_batch_next(&walk)) > 0)
 		if (walk.run.map == WEFT_MAP_SETTING && walk.run.count == 1 && walk.values)
 			memcpy(&setting, walk.values, sizeof(setting));
+	if (r == 0 && setting.flags & WEFT_SETTING_F_RECOUNT)
+		r = -EAGAIN;
 	if (r < 0)
 		return r;
 	walk.at = 0;
@@ -266,10 +270,13 @@ static int carry_out(struct weft_control *control, struct weft_plan *plan)
 	else
 		r = write_journal(control);
 	if (r < 0) {
-		char why[200];
+		char path[PATH_MAX + sizeof("/names")];
 
-		snprintf(why, sizeof(why), "%s", strerror(-r));
-		owe(control, "cannot write the names file of the state folder", why);
+		snprintf(path, sizeof(path), "%s/names", control->options->state);
+		errno = -r;
+		weft_problems_add(&control->whole, WEFT_SEVERITY_ERROR, path, 0, NULL, NULL,
+				  "cannot be written: %m; the configuration that was in force stays, trying again");
+		owe(control, NULL, NULL);
 		return r;
 	}
 	r = send_batch(control, &plan->batch, &err);
@@ -361,6 +368,22 @@ int weft_control_grow(struct weft_control *control, const struct weft_role_capac
 	return r < 0 ? weft_err_set(err, r, "out of memory") : 0;
 }
 
+/* It is a cache and could do with any size: it has its whole one, or next to none while no service asks for affinity. */
+static void grow_affinity(struct weft_control *control)
+{
+	struct weft_role_capacity need = { .max_entries[WEFT_MAP_AFFINITY] = control->options->ceiling.max_entries[WEFT_MAP_AFFINITY] };
+	__u32 have = control->capacity.max_entries[WEFT_MAP_AFFINITY];
+	struct weft_err err = { "" };
+	int r;
+
+	if (have >= need.max_entries[WEFT_MAP_AFFINITY] || !weft_model_affine(control->model))
+		return;
+	r = weft_control_grow(control, &need, &err);
+	if (r < 0 && !control->affinity_failed)
+		weft_warning("weft_affinity keeps its %u entries, older affinities give way to newer ones: %s", have, err.text);
+	control->affinity_failed = r < 0;
+}
+
 /* *problems: of the last try only. */
 static int commit_model(struct weft_control *control, uint64_t now_ns, const uint64_t *live, size_t live_count, struct weft_plan *plan,
 			struct weft_problems *problems, struct weft_err *err)
@@ -381,7 +404,8 @@ static int commit_model(struct weft_control *control, uint64_t now_ns, const uin
 	}
 }
 
-static void commit(struct weft_control *control)
+/* `look`: at live counts, so that what waits for its last connection is freed. */
+static void commit(struct weft_control *control, bool look)
 {
 	weft_cleanup(weft_plan_done) struct weft_plan plan = { 0 };
 	weft_cleanup(weft_problems_done) struct weft_problems problems = { 0 };
@@ -397,12 +421,17 @@ static void commit(struct weft_control *control)
 		come_back(control, FREES_MS); /* it would hang with main */
 		return;
 	}
-	/* The whole of weft_live is a lot to read for every one of a hundred changes a second. */
-	if (control->frees && began_ns - control->looked_ns >= FREES_MS * 1000000ull) {
+	/* The whole of weft_live is a lot to read: not in the way of a change, nor for every one of a hundred a second. */
+	if (look && control->frees && began_ns - control->looked_ns >= FREES_MS * 1000000ull) {
 		control->looked_ns = began_ns;
+		control->look_ns = 0;
 		if (read_live(control, &live, &live_count) < 0 && !control->greeted)
 			return;
+		began_ns = weft_control_now(CLOCK_MONOTONIC);
 	}
+	grow_affinity(control);
+	if (!control->greeted)
+		return;
 	r = commit_model(control, began_ns, live, live_count, &plan, &problems, &err);
 	if (!control->greeted)
 		return;
@@ -425,11 +454,19 @@ static void commit(struct weft_control *control)
 	}
 	settle_up(control, &plan, began_ns);
 	announce(control);
+	if (plan.batch.size >= TRIM_BYTES)
+		malloc_trim(0);
 	control->frees = plan.next_ns != 0;
 	if (plan.next_ns) {
 		uint64_t now = weft_control_now(CLOCK_MONOTONIC);
-		uint64_t in_ms = plan.next_ns > now ? (plan.next_ns - now) / 1000000 + 1 : FREES_MS;
+		uint64_t next_ns = plan.next_ns, in_ms;
 
+		/* However many changes come meanwhile. */
+		if (!live && !control->look_ns)
+			control->look_ns = now + FREES_MS * 1000000ull;
+		if (control->look_ns && control->look_ns < next_ns)
+			next_ns = control->look_ns;
+		in_ms = next_ns > now ? (next_ns - now) / 1000000 + 1 : FREES_MS;
 		come_back(control, in_ms);
 	}
 	cut(control);
@@ -439,7 +476,7 @@ static int on_later(sd_event_source *source, uint64_t usec, void *context)
 {
 	(void)source;
 	(void)usec;
-	commit(context);
+	commit(context, true);
 	weft_control_bind(context);
 	weft_control_say_problems(context);
 	return 0;
@@ -477,7 +514,7 @@ void weft_control_reload(struct weft_control *control)
 	}
 	read_again(control, weft_source_due_ms(control->source));
 	if (changed || control->owed || !control->ready)
-		commit(control);
+		commit(control, false);
 	weft_control_bind(control);
 	weft_control_check_node_ports(control, &control->host);
 	weft_control_say_problems(control);
@@ -561,7 +598,10 @@ static int adopt(struct weft_control *control, struct weft_err *err)
 		return r;
 	if (control->made_ns && control->made_ns != made_ns(&batch))
 		return weft_err_set(err, ESTALE, "main had to make the maps anew");
-	control->made_ns = made_ns(&batch);
+	if (!control->made_ns) {
+		control->made_ns = made_ns(&batch);
+		control->counters_unix_s = (weft_control_now(CLOCK_REALTIME) - (weft_control_now(CLOCK_BOOTTIME) - control->made_ns)) / 1000000000;
+	}
 	r = weft_model_adopt(control->model, batch.size ? batch.data : "", batch.size, weft_control_now(CLOCK_MONOTONIC));
 	if (r == 0)
 		r = look_at_adopted(control, &batch);
@@ -600,7 +640,7 @@ void weft_control_greet(struct weft_control *control)
 		if (control->ready || !control->greeted)
 			return;
 	}
-	commit(control);
+	commit(control, false);
 	weft_control_bind(control);
 	weft_control_say_problems(control);
 }

@@ -43,7 +43,7 @@ static struct json_object *instance(const struct weft_control *control)
 {
 	const struct weft_options *options = control->options;
 	struct json_object *object = json_object_new_object();
-	char cgroup[PATH_MAX], metrics[WEFT_ADDR_TEXT] = "off";
+	char cgroup[PATH_MAX], metrics[WEFT_ADDR_TEXT] = "off", why[160];
 	const char *where = options->cgroup;
 
 	if (!where)
@@ -56,6 +56,11 @@ static struct json_object *instance(const struct weft_control *control)
 	add(object, "state", text_of(options->state));
 	add(object, "run", text_of(options->run));
 	add(object, "metrics", text_of(metrics));
+	if (control->metrics_error) {
+		errno = -control->metrics_error;
+		snprintf(why, sizeof(why), "cannot listen there for metrics, trying again: %m");
+		add(object, "metrics_error", text_of(why));
+	}
 	return object;
 }
 
@@ -455,6 +460,7 @@ static int print_metrics(struct weft_control *control, const struct weft_link_bu
 		.apply_failures = control->apply_failures,
 		.apply_ns = control->apply_ns,
 		.applied_unix_s = control->applied_ns / 1000000000,
+		.counters_unix_s = control->counters_unix_s,
 		.watchers = weft_server_watchers(control->server),
 		.stage_lost = { [WEFT_METRICS_STAGE_RELAY] = control->relay_lost,
 				[WEFT_METRICS_STAGE_CLIENT] = weft_server_lost(control->server) },
@@ -568,12 +574,12 @@ static int on_http_due(sd_event_source *source, uint64_t usec, void *context)
 	return on_http(source, -1, 0, context);
 }
 
-static int start_http(struct weft_control *control, struct weft_err *err)
+int weft_control_serve_metrics(struct weft_control *control, struct weft_err *err)
 {
-	struct weft_http_options options = { .fd = WEFT_FD_METRICS, .wanted = on_wanted, .context = control };
+	struct weft_http_options options = { .fd = control->metrics_listener, .wanted = on_wanted, .context = control };
 	int r;
 
-	if (!control->options->metrics)
+	if (control->metrics_listener < 0 || control->http)
 		return 0;
 	r = weft_http_new(&options, &control->http, err);
 	if (r < 0)
@@ -598,7 +604,7 @@ int weft_control_serve_start(struct weft_control *control, struct weft_err *err)
 		r = weft_server_new(control->loop, WEFT_FD_SOCKET, &handler, &control->server);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot serve weft.sock: %m");
-	return start_http(control, err);
+	return weft_control_serve_metrics(control, err);
 }
 
 void weft_control_serve_stop(struct weft_control *control)

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "agent/place.h"
+#include "base/addr.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "kernel/pins.h"
@@ -29,6 +30,7 @@
 #define MAX_DELAY_MS 5000
 #define STABLE_NS 10000000000ull /* a role that lived so long is started again at once */
 #define STOP_MS 5000 /* then SIGKILL */
+#define METRICS_RETRY_US 1000000
 
 struct child {
 	struct init *init;
@@ -47,6 +49,7 @@ struct init {
 	const struct weft_options *options;
 	sd_event *loop;
 	struct child child[WEFT_AGENT_MAX_]; /* of WEFT_AGENT_INIT only `init` is set */
+	sd_event_source *metrics_due; /* while nobody listens there */
 	struct weft_init_message now;
 	int fds[WEFT_FD_END_]; /* what control is born with; not open: -1 */
 	struct weft_pins_made made; /* of the pin folder, by us */
@@ -289,6 +292,29 @@ static int on_message(sd_event_source *source, int fd, uint32_t revents, void *c
 	return 0;
 }
 
+/* Whoever has the port may give it back at any time: nothing else waits for it. */
+static int on_metrics_due(sd_event_source *source, uint64_t usec, void *context)
+{
+	struct init *init = context;
+	struct child *control = &init->child[WEFT_AGENT_CONTROL];
+	char where[WEFT_ADDR_TEXT];
+	int r = weft_place_listen_tcp(&init->options->metrics_addr, init->options->metrics_port, NULL);
+
+	(void)usec;
+	if (r < 0) {
+		sd_event_source_set_time_relative(source, METRICS_RETRY_US);
+		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	}
+	init->fds[WEFT_FD_METRICS] = r;
+	init->now.metrics_error = 0;
+	weft_info("metrics are served on %s now",
+		  weft_addr_port_format(&init->options->metrics_addr, init->options->metrics_port, where));
+	init->now.type = WEFT_INIT_METRICS;
+	if (running(control)) /* else it is born with it */
+		weft_init_send(control->channel, &init->now, r);
+	return 0;
+}
+
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
 {
 	struct init *init = context;
@@ -343,9 +369,15 @@ static int prepare(struct init *init, struct weft_options *options, int *ret_loc
 	fds[WEFT_FD_SOCKET] = weft_place_listen_unix(options->run, &user, err);
 	if (fds[WEFT_FD_SOCKET] < 0)
 		return WEFT_EXIT_FAILURE;
-	if (options->metrics)
-		fds[WEFT_FD_METRICS] = weft_place_listen_tcp(&options->metrics_addr, options->metrics_port, err);
-	return options->metrics && fds[WEFT_FD_METRICS] < 0 ? WEFT_EXIT_FAILURE : WEFT_EXIT_OK;
+	if (options->metrics) {
+		r = weft_place_listen_tcp(&options->metrics_addr, options->metrics_port, err);
+		if (r >= 0)
+			fds[WEFT_FD_METRICS] = r;
+		else
+			weft_warning("%s; all else goes on, trying again", err->text);
+		init->now.metrics_error = r < 0 ? r : 0;
+	}
+	return WEFT_EXIT_OK;
 }
 
 static int set_up_loop(struct init *init)
@@ -363,6 +395,8 @@ static int set_up_loop(struct init *init)
 		init->child[role] = (struct child){ .init = init, .role = role, .channel = -1, .peer = -1 };
 		r = sd_event_add_time(init->loop, &init->child[role].start, CLOCK_MONOTONIC, 0, 1000, on_start, &init->child[role]);
 	}
+	if (r >= 0 && init->now.metrics_error)
+		r = sd_event_add_time_relative(init->loop, &init->metrics_due, CLOCK_MONOTONIC, METRICS_RETRY_US, 0, on_metrics_due, init);
 	return r;
 }
 
@@ -386,6 +420,7 @@ int weft_init_run(struct weft_options *options)
 		r = sd_event_loop(init.loop);
 	for (enum weft_agent_role role = WEFT_AGENT_MAIN; role < WEFT_AGENT_MAX_; role++)
 		sd_event_source_disable_unref(init.child[role].start);
+	sd_event_source_disable_unref(init.metrics_due);
 	sd_event_unref(init.loop);
 	if (r < 0) {
 		errno = -r;

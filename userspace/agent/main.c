@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* weftd: what was asked for, and which role this process is. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -11,6 +12,8 @@
 static int run(struct weft_options *options)
 {
 	signal(SIGPIPE, SIG_IGN);
+	/* What a whole configuration passed through goes back to the kernel: glibc would learn from the first to keep the next. */
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
 	weft_log_set_role(weft_agent_role_name(options->role));
 	weft_log_set_level(options->log_level);
 	switch (options->role) {

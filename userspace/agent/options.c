@@ -83,6 +83,8 @@ static const struct weft_role_capacity ceilings = { .max_entries = {
 	[WEFT_MAP_POD] = 1u << 20,
 	[WEFT_MAP_OPTOUT_CIDR] = 1u << 17,
 	[WEFT_MAP_OPTOUT_PORT] = 1u << 17,
+	/* Its whole size, once a service asks for affinity: entries beyond it push older ones out. */
+	[WEFT_MAP_AFFINITY] = 1u << 16,
 } };
 
 const char *weft_agent_role_name(enum weft_agent_role role)
@@ -248,8 +250,8 @@ static int set_ceilings(struct weft_options *options, struct weft_err *err)
 
 		if (*max && *max < size)
 			return weft_err_set(err, EINVAL, "--map-max %s=%u is less than its --map-size, %u", maps[i].name, *max, size);
-		if (!*max)
-			*max = ceilings.max_entries[maps[i].map];
+		if (!*max) /* a cache is as large as was asked for, the others as they must */
+			*max = size && maps[i].map == WEFT_MAP_AFFINITY ? size : ceilings.max_entries[maps[i].map];
 		if (*max && *max < size)
 			*max = size;
 	}

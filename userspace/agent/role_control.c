@@ -156,6 +156,19 @@ static int take_main(struct weft_control *control, int sock)
 	return 0;
 }
 
+static int take_metrics(struct weft_control *control, int listener)
+{
+	struct weft_err err = { "" };
+
+	if (control->metrics_listener < 0)
+		control->metrics_listener = listener;
+	else if (listener >= 0)
+		close(listener);
+	if (weft_control_serve_metrics(control, &err) < 0)
+		weft_error("%s", err.text);
+	return 0;
+}
+
 static int on_init(sd_event_source *source, int fd, uint32_t revents, void *context)
 {
 	struct weft_control *control = context;
@@ -175,6 +188,9 @@ static int on_init(sd_event_source *source, int fd, uint32_t revents, void *cont
 		return 0;
 	}
 	memcpy(control->roles, message.role, sizeof(control->roles));
+	control->metrics_error = message.metrics_error;
+	if (message.type == WEFT_INIT_METRICS)
+		return take_metrics(control, weft_take_fd(peer));
 	return peer >= 0 ? take_main(control, weft_take_fd(peer)) : 0;
 }
 
@@ -239,6 +255,7 @@ int weft_role_control_run(const struct weft_options *options)
 
 	/* Before anything is opened that would get its number. */
 	control.config = fcntl(WEFT_FD_CONFIG, F_GETFD) < 0 ? -1 : WEFT_FD_CONFIG;
+	control.metrics_listener = fcntl(WEFT_FD_METRICS, F_GETFD) < 0 ? -1 : WEFT_FD_METRICS;
 	r = drop_privileges(options, &err);
 	if (r == 0)
 		r = weft_sandbox_enter(control.state, &err);

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-event.h>
@@ -35,6 +36,10 @@
 /* A hook that somebody removed is back about this much later; looking costs one readdir. */
 #define PINS_CHECK_US 2000000
 
+/* Without atomics that return values a count may go wrong; no longer than this. */
+#define RECOUNT_US 30000000
+#define RECOUNT_RETRY_US 1000000 /* after one that failed */
+
 struct main_role {
 	const struct weft_options *options;
 	sd_event *loop;
@@ -43,6 +48,8 @@ struct main_role {
 	struct weft_kernel *kernel;
 	struct weft_kernel_options how; /* the kernel was opened */
 	sd_event_source *records;
+	sd_event_source *recount_due;
+	bool recount_failed; /* and it was said */
 	uint64_t features;
 	bool adopted;
 	uint64_t lost; /* records that control has not been told of */
@@ -62,6 +69,10 @@ static const struct {
 
 static int drop_privileges(struct weft_err *err)
 {
+	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+
+	/* Before Linux 5.11 maps and programs are locked memory. Who may not raise the limit may have had it raised. */
+	(void)setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	capng_get_caps_process();
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(capabilities); i++)
 		if (!capng_have_capability(CAPNG_EFFECTIVE, capabilities[i].capability))
@@ -178,12 +189,24 @@ static int cut_everywhere(struct main_role *role, const __u32 *ids, size_t count
 	return result;
 }
 
+static int ask_cookie_by_program(void *context)
+{
+	return weft_kernel_netns_cookie(context);
+}
+
+static int netns_cookie(const struct main_role *role, int netns, uint64_t *ret_cookie)
+{
+	if (role->features >> WEFT_FEATURE_NETNS_COOKIE & 1)
+		return weft_netns_cookie(netns, ret_cookie);
+	return weft_netns_run(netns, ask_cookie_by_program, ret_cookie);
+}
+
 static int bind_netns(struct main_role *role, const struct weft_role_message *message, uint64_t *ret_cookie)
 {
 	struct weft_pod pod = { .workload = (__u32)message->arg[0], .flags = (__u32)message->arg[1] };
 	struct weft_err err;
 	weft_close_on_exit int netns = weft_netns_open(message->name, &err);
-	int r = netns < 0 ? netns : weft_netns_cookie(netns, ret_cookie);
+	int r = netns < 0 ? netns : netns_cookie(role, netns, ret_cookie);
 
 	return r < 0 ? r : weft_kernel_set_pod(role->kernel, *ret_cookie, &pod);
 }
@@ -203,14 +226,29 @@ static int apply(struct main_role *role, const void *batch, size_t size, uint64_
 
 static int on_records(sd_event_source *source, int fd, uint32_t revents, void *context);
 
+static void set_recount_due(struct main_role *role)
+{
+	uint64_t in_us = role->recount_failed ? RECOUNT_RETRY_US : RECOUNT_US;
+	bool due = role->recount_failed || !(role->features >> WEFT_FEATURE_FETCH_ATOMICS & 1);
+
+	if (!role->recount_due)
+		return; /* the loop is not up yet */
+	sd_event_source_set_time_relative(role->recount_due, in_us);
+	sd_event_source_set_enabled(role->recount_due, due ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
 static void recount(struct main_role *role)
 {
 	int r = weft_kernel_recount(role->kernel);
 
-	if (r == 0)
-		return;
+	if (r == 0 && role->recount_failed)
+		weft_info("live connections are counted again");
 	errno = -r;
-	weft_warning("cannot recount live connections: %m; LEAST_REQUEST goes by what was counted before");
+	if (r < 0 && !role->recount_failed)
+		weft_warning("cannot recount live connections: %m; LEAST_REQUEST goes by those that open from now on, no live counts are shown, "
+			     "trying again");
+	role->recount_failed = r < 0;
+	set_recount_due(role);
 }
 
 /*
@@ -241,6 +279,7 @@ static int grow(struct main_role *role, const struct weft_role_capacity *wish)
 	r = weft_kernel_open(&how, &larger, &adopted, &err);
 	if (r < 0) {
 		weft_debug("cannot make larger maps: %s", err.text); /* control says it, once */
+		recount(role); /* what was counted in the larger one before it was given up */
 		return r;
 	}
 	role->how = how;
@@ -433,6 +472,14 @@ static int on_pins_due(sd_event_source *source, uint64_t usec, void *context)
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
+static int on_recount_due(sd_event_source *source, uint64_t usec, void *context)
+{
+	(void)source;
+	(void)usec;
+	recount(context);
+	return 0;
+}
+
 /* Returns an exit code. */
 static int open_kernel(struct main_role *role, struct weft_options *options, struct weft_err *err)
 {
@@ -470,6 +517,10 @@ static int set_up_loop(struct main_role *role)
 	if (r >= 0)
 		r = sd_event_add_time_relative(role->loop, NULL, CLOCK_MONOTONIC, PINS_CHECK_US, 0, on_pins_due, role);
 	if (r >= 0)
+		r = sd_event_add_time(role->loop, &role->recount_due, CLOCK_MONOTONIC, 0, 0, on_recount_due, role);
+	if (r >= 0)
+		set_recount_due(role);
+	if (r >= 0)
 		r = take_peer(role, WEFT_FD_PEER);
 	return r;
 }
@@ -499,6 +550,7 @@ int weft_role_main_run(const struct weft_options *options)
 	}
 	lose_peer(&role);
 	sd_event_source_disable_unref(role.records);
+	sd_event_source_disable_unref(role.recount_due);
 	weft_kernel_close(role.kernel);
 	sd_event_unref(role.loop);
 	return r;

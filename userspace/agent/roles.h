@@ -26,6 +26,7 @@ enum weft_init_type {
 	/* init -> role */
 	WEFT_INIT_ROLES = 1, /* `role` is how they stand; a new WEFT_FD_PEER may come along */
 	WEFT_INIT_RELOAD, /* SIGHUP */
+	WEFT_INIT_METRICS, /* WEFT_FD_METRICS comes along: it could not listen before; `role` as with ROLES */
 	/* role -> init */
 	WEFT_INIT_READY,
 	WEFT_INIT_PEER_HANGS, /* kill the other role, it does not answer */
@@ -40,6 +41,7 @@ struct weft_init_role {
 struct weft_init_message {
 	uint32_t magic; /* WEFT_ABI_MAGIC */
 	uint32_t type; /* enum weft_init_type */
+	int32_t metrics_error; /* -errno: nobody listens for /metrics though it is wanted */
 	struct weft_init_role role[WEFT_AGENT_MAX_];
 };
 

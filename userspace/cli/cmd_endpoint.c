@@ -25,7 +25,8 @@ static int put(struct weft_context *context, struct weft_view *view, const struc
 	weft_output_text(out, "protocol", weft_protocol_name(endpoint->protocol));
 	weft_output_text(out, "state", weft_endpoint_state_name(endpoint->state));
 	weft_output_number(out, "weight", endpoint->weight);
-	weft_output_number(out, "live", live);
+	if (weft_view_counted(view))
+		weft_output_number(out, "live", live);
 	weft_output_text(out, "workload", weft_view_workload(view, endpoint->workload, text));
 	weft_output_yes(out, "local", endpoint->flags & WEFT_ENDPOINT_F_LOCAL);
 	return 0;

@@ -405,7 +405,8 @@ static void put_candidates(struct walk *walk)
 		weft_output_text(out, "state", weft_endpoint_state_name(c->endpoint.state));
 		weft_output_text(out, "workload", weft_view_workload(walk->view, c->endpoint.workload, text));
 		weft_output_number(out, "weight", c->endpoint.weight);
-		weft_output_number(out, "live", c->live);
+		if (weft_view_counted(walk->view))
+			weft_output_number(out, "live", c->live);
 		weft_output_real(out, "share", c->share);
 		weft_output_real(out, "probability", walk->probabilities[i]);
 		weft_output_row_end(out);

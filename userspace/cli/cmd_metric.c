@@ -53,20 +53,6 @@ static const char *reporter_name(uint32_t reporter)
 	return reporter == WEFT_REPORTER_DESTINATION ? "destination" : "source";
 }
 
-/* Opens the view and checks that the service asked for is one. */
-static int open_for_service(struct weft_context *context, const struct weft_args *args, struct weft_view **ret_view,
-			    struct weft_err *err)
-{
-	weft_cleanup(weft_view_closep) struct weft_view *view = NULL;
-	int r = weft_view_open(context->options, &view, err);
-
-	if (r == 0 && args->text[WEFT_ARG_SERVICE])
-		r = weft_view_require_service(view, args->text[WEFT_ARG_SERVICE], err);
-	if (r == 0)
-		*ret_view = weft_take_ptr(view);
-	return r;
-}
-
 /* The rows that catch what a full map cannot hold are there from the start: of interest once they caught something. */
 static bool is_empty(const void *value, size_t size)
 {
@@ -75,10 +61,60 @@ static bool is_empty(const void *value, size_t size)
 	return !bytes[0] && memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
+/* A map of what services did; a row is a struct of its key and its value, without a hole. */
+struct table {
+	enum weft_map map;
+	size_t key_size, value_size;
+	size_t service_at; /* where a row says of which */
+	int (*order)(const void *left, const void *right);
+	void (*put)(struct weft_output *out, struct weft_view *view, const void *row);
+};
+
+/* The rows of the service that was asked for, or of all, in order. */
+static int put_table(struct weft_context *context, const struct weft_args *args, const struct table *table,
+		     struct weft_err *err)
+{
+	weft_cleanup(weft_view_closep) struct weft_view *view = NULL;
+	weft_buf_done_on_exit struct weft_buf keys = WEFT_BUF_INIT, values = WEFT_BUF_INIT;
+	weft_free_on_exit char *rows = NULL;
+	const size_t row_size = table->key_size + table->value_size;
+	const char *wanted = args->text[WEFT_ARG_SERVICE];
+	size_t count;
+	int r;
+
+	r = weft_view_open(context->options, &view, err);
+	if (r == 0 && wanted)
+		r = weft_view_require_service(view, wanted, err);
+	if (r == 0)
+		r = weft_view_all(view, table->map, &keys, &values, &count, err);
+	if (r < 0)
+		return r;
+	rows = calloc(count + 1, row_size);
+	if (!rows)
+		return weft_err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < count; i++) {
+		char *row = rows + i * row_size;
+
+		memcpy(row, keys.data + i * table->key_size, table->key_size);
+		memcpy(row + table->key_size, values.data + i * table->value_size, table->value_size);
+	}
+	qsort(rows, count, row_size, table->order);
+	for (size_t i = 0; i < count; i++) {
+		const char *row = rows + i * row_size;
+		uint32_t service;
+
+		memcpy(&service, row + table->service_at, sizeof(service));
+		if (!is_empty(row + table->key_size, table->value_size) && weft_view_service_is(view, service, wanted))
+			table->put(context->output, view, row);
+	}
+	return 0;
+}
+
 struct aggregate {
 	struct weft_aggregate_key key;
 	struct weft_aggregate value;
 };
+_Static_assert(offsetof(struct aggregate, value) == sizeof(struct weft_aggregate_key), "a row has a hole");
 
 static int by_key(const void *left, const void *right)
 {
@@ -95,8 +131,9 @@ static int by_key(const void *left, const void *right)
 	return (int)a->outcome - (int)b->outcome;
 }
 
-static void put_aggregate(struct weft_output *out, struct weft_view *view, const struct aggregate *row)
+static void put_aggregate(struct weft_output *out, struct weft_view *view, const void *row_)
 {
+	const struct aggregate *row = row_;
 	char text[WEFT_LABEL];
 
 	weft_output_row(out);
@@ -117,30 +154,16 @@ static void put_aggregate(struct weft_output *out, struct weft_view *view, const
 
 int weft_cmd_metric_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
 {
-	weft_cleanup(weft_view_closep) struct weft_view *view = NULL;
-	weft_buf_done_on_exit struct weft_buf keys = WEFT_BUF_INIT, values = WEFT_BUF_INIT;
-	weft_free_on_exit struct aggregate *rows = NULL;
-	size_t count;
-	int r;
+	static const struct table table = {
+		.map = WEFT_MAP_AGGREGATE,
+		.key_size = sizeof(struct weft_aggregate_key),
+		.value_size = sizeof(struct weft_aggregate),
+		.service_at = offsetof(struct aggregate, key.service),
+		.order = by_key,
+		.put = put_aggregate,
+	};
 
-	r = open_for_service(context, args, &view, err);
-	if (r == 0)
-		r = weft_view_all(view, WEFT_MAP_AGGREGATE, &keys, &values, &count, err);
-	if (r < 0)
-		return r;
-	rows = calloc(count + 1, sizeof(*rows));
-	if (!rows)
-		return weft_err_set(err, ENOMEM, "out of memory");
-	for (size_t i = 0; i < count; i++) {
-		memcpy(&rows[i].key, keys.data + i * sizeof(rows->key), sizeof(rows->key));
-		memcpy(&rows[i].value, values.data + i * sizeof(rows->value), sizeof(rows->value));
-	}
-	qsort(rows, count, sizeof(*rows), by_key);
-	for (size_t i = 0; i < count; i++)
-		if (!is_empty(&rows[i].value, sizeof(rows[i].value)) &&
-		    weft_view_service_is(view, rows[i].key.service, args->text[WEFT_ARG_SERVICE]))
-			put_aggregate(context->output, view, &rows[i]);
-	return 0;
+	return put_table(context, args, &table, err);
 }
 
 static void put_quantiles(struct weft_output *out, const char *prefix, const __u64 *buckets)
@@ -165,6 +188,7 @@ struct histogram {
 	struct weft_histogram_key key;
 	struct weft_histogram value;
 };
+_Static_assert(offsetof(struct histogram, value) == sizeof(struct weft_histogram_key), "a row has a hole");
 
 static int by_service(const void *left, const void *right)
 {
@@ -175,42 +199,32 @@ static int by_service(const void *left, const void *right)
 	return a->reporter < b->reporter ? -1 : a->reporter > b->reporter;
 }
 
+static void put_histogram(struct weft_output *out, struct weft_view *view, const void *row_)
+{
+	const struct histogram *row = row_;
+	char text[WEFT_LABEL];
+
+	weft_output_row(out);
+	weft_output_text(out, "service", weft_view_service(view, row->key.service, text));
+	weft_output_text(out, "reporter", reporter_name(row->key.reporter));
+	put_quantiles(out, "connect", row->value.connect);
+	put_quantiles(out, "duration", row->value.duration);
+	put_quantiles(out, "rtt", row->value.rtt);
+	weft_output_row_end(out);
+}
+
 int weft_cmd_metric_latency(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
 {
-	weft_cleanup(weft_view_closep) struct weft_view *view = NULL;
-	weft_buf_done_on_exit struct weft_buf keys = WEFT_BUF_INIT, values = WEFT_BUF_INIT;
-	weft_free_on_exit struct histogram *rows = NULL;
-	struct weft_output *out = context->output;
-	char text[WEFT_LABEL];
-	size_t count;
-	int r;
+	static const struct table table = {
+		.map = WEFT_MAP_HISTOGRAM,
+		.key_size = sizeof(struct weft_histogram_key),
+		.value_size = sizeof(struct weft_histogram),
+		.service_at = offsetof(struct histogram, key.service),
+		.order = by_service,
+		.put = put_histogram,
+	};
 
-	r = open_for_service(context, args, &view, err);
-	if (r == 0)
-		r = weft_view_all(view, WEFT_MAP_HISTOGRAM, &keys, &values, &count, err);
-	if (r < 0)
-		return r;
-	rows = calloc(count + 1, sizeof(*rows));
-	if (!rows)
-		return weft_err_set(err, ENOMEM, "out of memory");
-	for (size_t i = 0; i < count; i++) {
-		memcpy(&rows[i].key, keys.data + i * sizeof(rows->key), sizeof(rows->key));
-		memcpy(&rows[i].value, values.data + i * sizeof(rows->value), sizeof(rows->value));
-	}
-	qsort(rows, count, sizeof(*rows), by_service);
-	for (size_t i = 0; i < count; i++) {
-		if (is_empty(&rows[i].value, sizeof(rows[i].value)) ||
-		    !weft_view_service_is(view, rows[i].key.service, args->text[WEFT_ARG_SERVICE]))
-			continue;
-		weft_output_row(out);
-		weft_output_text(out, "service", weft_view_service(view, rows[i].key.service, text));
-		weft_output_text(out, "reporter", reporter_name(rows[i].key.reporter));
-		put_quantiles(out, "connect", rows[i].value.connect);
-		put_quantiles(out, "duration", rows[i].value.duration);
-		put_quantiles(out, "rtt", rows[i].value.rtt);
-		weft_output_row_end(out);
-	}
-	return 0;
+	return put_table(context, args, &table, err);
 }
 
 int weft_cmd_map_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err)

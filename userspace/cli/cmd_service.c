@@ -148,7 +148,8 @@ static int put_frontend(struct weft_context *context, struct weft_view *view, co
 		weft_output_text(out, "state", weft_endpoint_state_name(endpoint->state));
 		weft_output_number(out, "weight", endpoint->weight);
 		weft_output_real(out, "share", candidates[i].share);
-		weft_output_number(out, "live", candidates[i].live);
+		if (weft_view_counted(view))
+			weft_output_number(out, "live", candidates[i].live);
 		weft_output_text(out, "workload", weft_view_workload(view, endpoint->workload, text));
 		weft_output_yes(out, "local", endpoint->flags & WEFT_ENDPOINT_F_LOCAL);
 		weft_output_row_end(out);
@@ -203,7 +204,8 @@ int weft_cmd_service(struct weft_context *context, const struct weft_args *args,
 		} else {
 			weft_output_text(out, "name", weft_view_service(view, service->id, label));
 		}
-		weft_output_number(out, "live", service->live);
+		if (weft_view_counted(view))
+			weft_output_number(out, "live", service->live);
 		weft_output_list(out, "frontends");
 		for (size_t f = 0; r == 0 && f < service->count; f++)
 			if (frontends[service->first + f].value.type != WEFT_FRONTEND_ADDRESS)

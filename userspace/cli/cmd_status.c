@@ -107,7 +107,8 @@ static int put_kernel(struct weft_context *context, struct weft_err *err)
 	weft_output_number(out, "programs", programs);
 	weft_output_number(out, "frontends", frontends_count);
 	weft_output_number(out, "endpoints", used);
-	weft_output_number(out, "live", live);
+	if (weft_view_counted(view))
+		weft_output_number(out, "live", live);
 	if (setting.boot_ns && setting.boot_ns <= now)
 		weft_output_number(out, "age_ns", now - setting.boot_ns);
 	weft_output_object_end(out);

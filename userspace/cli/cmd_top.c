@@ -16,7 +16,8 @@ static void put_rate(struct weft_output *out, const struct weft_rate *rate)
 {
 	weft_output_row(out);
 	weft_output_text(out, "service", rate->name);
-	weft_output_number(out, "live", rate->live);
+	if (rate->counted)
+		weft_output_number(out, "live", rate->live);
 	weft_output_real(out, "opened_per_s", rate->opened);
 	weft_output_real(out, "failed_per_s", rate->failed);
 	weft_output_number(out, "bytes_per_s", (uint64_t)rate->bytes);

@@ -394,6 +394,7 @@ static const struct weft_column status_instance_columns[] = {
 	{ "state", "State", WEFT_COLUMN_TEXT, "state folder" },
 	{ "run", "Run", WEFT_COLUMN_TEXT, "run folder" },
 	{ "metrics", "Metrics", WEFT_COLUMN_TEXT, "address of /metrics" },
+	{ "metrics_error", "Problem", WEFT_COLUMN_TEXT, "why it is not served there yet; not there if it is" },
 	END,
 };
 static const struct weft_column status_role_columns[] = {

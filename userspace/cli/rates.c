@@ -226,6 +226,7 @@ int weft_rates(const struct weft_look *before, const struct weft_look *now, cons
 			rtt[b] = total->rtt[b] > old->rtt[b] ? total->rtt[b] - old->rtt[b] : 0;
 		weft_view_service(now->view, total->service, rates[i].name);
 		rates[i].service = total->service;
+		rates[i].counted = weft_view_counted(now->view);
 		rates[i].live = total->live;
 		rates[i].opened = per_second(old->opened, total->opened, seconds);
 		rates[i].failed = per_second(old->failed, total->failed, seconds);

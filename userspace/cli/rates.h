@@ -25,6 +25,7 @@ void weft_look_done(struct weft_look *look);
 struct weft_rate {
 	uint32_t service;
 	char name[WEFT_LABEL];
+	bool counted; /* else `live` is not to be shown, see weft_view_counted() */
 	uint64_t live, rtt_p50_us;
 	double opened, failed, bytes; /* per second */
 };

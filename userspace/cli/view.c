@@ -7,11 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "base/io.h"
 #include "cli/words.h"
 
 #define NAMES_MAX (1u << 30)
+
+/* A recount takes milliseconds, and with larger maps some hundreds: who asks in the middle waits. */
+#define RECOUNT_LOOKS 100
+#define RECOUNT_LOOK_NS 10000000
 
 struct weft_view {
 	struct weft_reader *reader;
@@ -25,6 +30,7 @@ struct weft_view {
 	struct weft_live *live;
 	size_t live_count;
 	uint32_t epoch; /* says which half of `live` is in force */
+	bool counted; /* and that it is right */
 	bool have_frontends, have_endpoints, have_slots, have_live;
 };
 
@@ -212,24 +218,46 @@ int weft_view_endpoints(struct weft_view *view, const struct weft_endpoint **ret
 	return 0;
 }
 
+static int read_live(struct weft_view *view, struct weft_err *err)
+{
+	const struct timespec look = { .tv_nsec = RECOUNT_LOOK_NS };
+	struct weft_setting before, after;
+	int r = weft_view_setting(view, &before, err);
+
+	for (unsigned int i = 0; r == 0 && before.flags & WEFT_SETTING_F_RECOUNT && i < RECOUNT_LOOKS; i++) {
+		nanosleep(&look, NULL);
+		r = weft_view_setting(view, &before, err);
+	}
+	if (r == 0)
+		r = array(view, WEFT_MAP_LIVE, sizeof(*view->live), &view->live, &view->live_count, err);
+	if (r == 0)
+		r = weft_view_setting(view, &after, err);
+	if (r < 0)
+		return r;
+	view->epoch = before.epoch;
+	/* One that began while we read took the other half's place. */
+	view->counted = !((before.flags | after.flags) & WEFT_SETTING_F_RECOUNT) && before.epoch == after.epoch;
+	return 0;
+}
+
 int weft_view_live(struct weft_view *view, uint32_t endpoint, uint64_t *ret_live, struct weft_err *err)
 {
 	uint32_t index = WEFT_ENDPOINT_INDEX(endpoint);
-	struct weft_setting setting;
 	int r;
 
 	if (!view->have_live) {
-		r = weft_view_setting(view, &setting, err);
-		if (r < 0)
-			return r;
-		view->epoch = setting.epoch;
-		r = array(view, WEFT_MAP_LIVE, sizeof(*view->live), &view->live, &view->live_count, err);
+		r = read_live(view, err);
 		if (r < 0)
 			return r;
 		view->have_live = true;
 	}
 	*ret_live = index < view->live_count ? view->live[index].count[view->epoch & 1] : 0;
 	return 0;
+}
+
+bool weft_view_counted(const struct weft_view *view)
+{
+	return !view->have_live || view->counted;
 }
 
 struct draw {

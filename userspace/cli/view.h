@@ -55,6 +55,8 @@ int weft_view_endpoints(struct weft_view *view, const struct weft_endpoint **ret
 			struct weft_err *err);
 /* 0 for an index that there is not. */
 int weft_view_live(struct weft_view *view, uint32_t endpoint, uint64_t *ret_live, struct weft_err *err);
+/* False: live connections are still to be recounted, so that what weft_view_live() said is not to be shown. */
+bool weft_view_counted(const struct weft_view *view);
 
 /* Sorted by address; the caller frees. */
 int weft_view_candidates(struct weft_view *view, const struct weft_frontend *frontend,

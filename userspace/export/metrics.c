@@ -248,6 +248,7 @@ struct builder {
 	struct rows histograms;
 	struct rows live; /* value: connections */
 	uint32_t live_half; /* of struct weft_live */
+	bool recount; /* weft_live is not right: its family has no sample, as no number is better than a wrong one */
 	uint32_t *service_of; /* by endpoint index */
 	size_t service_of_room;
 	uint64_t counter[WEFT_COUNTER_MAX_];
@@ -453,6 +454,7 @@ static int take_setting(struct builder *builder, const void *key, const void *va
 	(void)key;
 	memcpy(&setting, value, sizeof(setting));
 	builder->live_half = setting.epoch & 1;
+	builder->recount = setting.flags & WEFT_SETTING_F_RECOUNT;
 	return 0;
 }
 
@@ -498,7 +500,7 @@ static int take_live(struct builder *builder, const void *key, const void *value
 	memcpy(&index, key, sizeof(index));
 	memcpy(&live, value, sizeof(live));
 	row.value[0] = live.count[builder->live_half];
-	if (!row.value[0])
+	if (!row.value[0] || builder->recount)
 		return 0;
 	row.service = service_piece(builder, index < builder->service_of_room ? builder->service_of[index] : 0);
 	return row.service ? rows_add(&builder->live, &row) : -ENOMEM;
@@ -734,6 +736,7 @@ static int add_agent(struct weft_buf *text, const struct weft_metrics_facts *fac
 		{ METRIC_CONFIG_APPLIES, facts->applied },
 		{ METRIC_CONFIG_APPLY_FAILURES, facts->apply_failures },
 		{ METRIC_CONFIG_LAST_APPLY_TIMESTAMP, facts->applied_unix_s },
+		{ METRIC_COUNTERS_START_TIMESTAMP, facts->counters_unix_s },
 		{ METRIC_WATCHERS, facts->watchers },
 	};
 	int r = 0;
@@ -777,7 +780,8 @@ int weft_metrics_print(const void *batch, size_t size, const struct weft_names *
 		r = take_map(&builder, map, batch, size, takes[map], err);
 	if (r < 0)
 		return r;
-	r = add_idle_services(&builder);
+	if (!builder.recount)
+		r = add_idle_services(&builder);
 	rows_fold(&builder.traffic, true);
 	rows_fold(&builder.failed, true);
 	rows_fold(&builder.failures, true);

@@ -45,6 +45,7 @@ struct weft_metrics_facts {
 	uint64_t apply_failures;
 	uint64_t apply_ns; /* how long the last one took, from parsed resource to main's answer */
 	uint64_t applied_unix_s; /* when; 0 = never */
+	uint64_t counters_unix_s; /* when the set of maps was made */
 	uint64_t watchers;
 	uint64_t stage_lost[WEFT_METRICS_STAGE_MAX_]; /* since start */
 	uint64_t features; /* mask of lists/feature.h */

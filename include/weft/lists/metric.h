@@ -43,6 +43,7 @@ WEFT_METRIC(CONFIG_APPLIES, "weft_config_applies_total", COUNTER, "changes", "Ch
 WEFT_METRIC(CONFIG_APPLY_FAILURES, "weft_config_apply_failures_total", COUNTER, "changes", "Changes of the configuration that could not be written to the kernel.", "")
 WEFT_METRIC(CONFIG_LAST_APPLY_SECONDS, "weft_config_last_apply_seconds", GAUGE, "seconds", "How long the last change took from parsed resources to the last map write.", "")
 WEFT_METRIC(CONFIG_LAST_APPLY_TIMESTAMP, "weft_config_last_apply_timestamp_seconds", GAUGE, "seconds", "When the last change reached the kernel, in seconds since 1970; 0 if none did since the start.", "")
+WEFT_METRIC(COUNTERS_START_TIMESTAMP, "weft_counters_start_timestamp_seconds", GAUGE, "seconds", "When the counters of connections began at zero, in seconds since 1970: they outlive the agent, but not a reboot or weft uninstall.", "")
 WEFT_METRIC(WATCHERS, "weft_watchers", GAUGE, "clients", "Clients that watch connections or refusals now.", "")
 WEFT_METRIC(ROLE_RESTARTS, "weft_agent_role_restarts_total", COUNTER, "restarts", "Times that a role of the agent was started again since the agent's own start.", "role")
 WEFT_METRIC(FEATURE, "weft_feature_present", GAUGE, "", "1 if this kernel has the feature and it is not forced away, else 0.", "feature")

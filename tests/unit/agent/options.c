@@ -115,7 +115,7 @@ static void test_wrong(void **state)
 		{ { "--map-size", "setting=2" }, "is fixed" },
 		{ { "--map-size", "live=2" }, "give endpoint=2" },
 		{ { "--map-size", "endpoint=1048577" }, "at most 1048576 endpoints" },
-		{ { "--map-max", "affinity=10" }, "weft_affinity never grows" },
+		{ { "--map-max", "aggregate=10" }, "weft_aggregate never grows" },
 		{ { "--map-max", "endpoint=1048577" }, "--map-max endpoint=1048577: at most 1048576 endpoints" },
 		{ { "--map-size", "frontend=11", "--map-max", "frontend=10" }, "less than its --map-size, 11" },
 		{ { "--json" }, "--json goes with" },
@@ -145,6 +145,12 @@ static void test_ceilings(void **state)
 	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_SLOT], 8000000);
 	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_POD], 1 << 20);
 	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_ENDPOINT], 1 << WEFT_ENDPOINT_INDEX_BITS);
+	/* A cache is not asked to hold anything: it grows to what was said, if anything was. */
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_AFFINITY], 65536);
+	assert_int_equal(PARSE("--map-size", "affinity=10"), 0);
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_AFFINITY], 10);
+	assert_int_equal(PARSE("--map-size", "affinity=10", "--map-max", "affinity=100"), 0);
+	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_AFFINITY], 100);
 	/* Main is asked to make these larger by nobody. */
 	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_SETTING], 0);
 	assert_int_equal(options.ceiling.max_entries[WEFT_MAP_LIVE], 0);
