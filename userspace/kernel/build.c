@@ -4,10 +4,18 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "kernel/kernel.h"
 #include "weft_without_fetch.skel.h"
+
+/* One skeleton opens either build, so what it reaches into must be laid out alike. */
+#define SAME_SIZE(WHAT) (sizeof(*((struct weft_bpf *)0)->WHAT) == sizeof(*((struct weft_without_fetch_bpf *)0)->WHAT))
+#define SAME_PLACE(MEMBER)                                                                                             \
+	(offsetof(struct weft_bpf__rodata, MEMBER) == offsetof(struct weft_without_fetch_bpf__rodata, MEMBER))
+_Static_assert(SAME_SIZE(bss) && SAME_SIZE(rodata) && SAME_PLACE(weft_config_set_retval) && SAME_PLACE(weft_config_sockops_netns),
+	       "the two builds of the programs have other variables");
 
 static bool has(uint64_t features, enum weft_feature feature)
 {
