@@ -6,16 +6,18 @@ import argparse
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True
+
+import tap
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SUITES = ["lint", "unit", "conf", "cli", "bpf", "netns", "fuzz"]
+SUITES = ["lint", "unit", "conf", "cli", "bpf", "netns", "fuzz", "vm"]
 # Suites that exercise C code in their own process tree, and so gain from sanitizers.
 SANITIZED = ["unit", "conf", "cli", "fuzz"]
-TAP = re.compile(r"^\s*(not )?ok\b *(\d*)[ -]*(.*?)(?:\s#\s*(SKIP)\b\s*(.*)|\s#.*)?$", re.IGNORECASE)
 
 
 def sh(log, *argv):
@@ -41,33 +43,8 @@ def registered(directory):
 
 
 def cases(test):
-    """(passed, failed, [skipped]) of one record of meson's log: the lines of a TAP test, or the test as a whole."""
-    name, good = test["name"], test["result"] in ("OK", "EXPECTEDFAIL")
-    lines = test.get("stdout", "").splitlines()
-    plan = next((m for m in (re.match(r"1\.\.(\d+)(?:\s*#\s*SKIP\s*(.*))?", line) for line in lines) if m), None)
-    if not plan:
-        if test["result"] == "SKIP":
-            return 0, 0, [(name, (lines or ["no reason given"])[-1])]
-        return (1, 0, []) if good else (0, 1, [])
-    if plan[1] == "0":
-        return 0, 0, [(name, plan[2] or "no reason given")]
-    passed, failed, skipped = 0, 0, []
-    for line in lines:
-        match = TAP.match(line)
-        if not match:
-            continue
-        if match[4] and match[4].upper() == "SKIP":
-            skipped.append((f"{name}: {match[3]}", match[5] or "no reason given"))
-        elif match[1]:
-            failed += 1
-        else:
-            passed += 1
-    # Less than was planned, or a bad end after good lines: a crash must not look green.
-    missing = int(plan[1]) - passed - failed - len(skipped)
-    failed += max(missing, 0)
-    if test["result"] not in ("OK", "SKIP", "EXPECTEDFAIL") and not failed:
-        failed = 1
-    return passed, failed, skipped
+    """(passed, failed, [skipped]) of one record of meson's log."""
+    return tap.cases(test["name"], test.get("stdout", "").splitlines(), test["result"] in ("OK", "SKIP", "EXPECTEDFAIL"), test["result"] == "SKIP")
 
 
 def run(directory, title, tests, verbose, jobs):

@@ -11,7 +11,7 @@ from lint import BUILD, ROOT, files, main
 def expected(root):
     """{name of the test: its file}"""
     found = {}
-    for file in files(root, "tests/unit/*/*.c", "tests/netns/*.py", "tests/bpf/*.py", "tests/lint/*.py", "tests/fuzz/*.c"):
+    for file in files(root, "tests/unit/*/*.c", "tests/netns/*.py", "tests/bpf/*.py", "tests/lint/*.py", "tests/vm/*.py", "tests/fuzz/*.c"):
         name = file.relative_to(root / "tests").with_suffix("")
         if name.parts[0] in ("bpf", "fuzz") and not is_test(file):
             continue

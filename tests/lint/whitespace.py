@@ -9,7 +9,7 @@ from lint import files, main
 
 def check(root):
     said = []
-    for file in files(root, "*.c", "*.h", "*.py", "*.sh", "*.md", "*.yaml", "meson.build", "*.txt", "*.service", "*.conf", "scripts/*", ".ci/*"):
+    for file in files(root, "*.c", "*.h", "*.py", "*.sh", "*.md", "*.yaml", "meson.build", "*.txt", "*.service", "*.conf", "scripts/*", ".ci/*", "vmtests/*", "vmtests/lib/init"):
         name = str(file.relative_to(root))
         if name.startswith(("tests/conf/", "tests/fuzz/", "tests/cli/", "docs/benchmarks/")) and not name.endswith((".c", ".py", ".build")):
             continue
