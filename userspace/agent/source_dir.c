@@ -57,7 +57,7 @@ struct file {
 struct weft_source {
 	struct file **file; /* sorted by name */
 	size_t count;
-	struct weft_table owned; /* entries by identity */
+	struct weft_hash_table owned; /* entries by identity */
 	unsigned int scan;
 	size_t read; /* bytes, in this scan */
 	uint64_t settle_ns;
@@ -109,9 +109,9 @@ struct weft_source *weft_source_free(struct weft_source *source)
 	for (size_t i = 0; i < source->count; i++)
 		file_free(source->file[i]);
 	free(source->file);
-	for (size_t at = 0; (owner = weft_table_next(&source->owned, &at));)
+	for (size_t at = 0; (owner = weft_hash_table_next(&source->owned, &at));)
 		entry_free(owner);
-	weft_table_done(&source->owned);
+	weft_hash_table_done(&source->owned);
 	weft_problems_done(&source->shared);
 	free(source);
 	return NULL;
@@ -143,20 +143,20 @@ static bool has_identity(const void *item, const void *key)
 	       strcmp(name_of(entry), identity->name) == 0;
 }
 
-static struct entry *find(const struct weft_table *entries, enum weft_kind kind, const char *namespace, const char *name)
+static struct entry *find(const struct weft_hash_table *entries, enum weft_kind kind, const char *namespace, const char *name)
 {
 	const struct weft_identity identity = { kind, (char *)namespace, (char *)name };
 
-	return weft_table_find(entries, hash_identity(kind, namespace, name), has_identity, &identity);
+	return weft_hash_table_find(entries, hash_identity(kind, namespace, name), has_identity, &identity);
 }
 
-static struct entry *lookup(const struct weft_table *entries, const struct entry *like)
+static struct entry *lookup(const struct weft_hash_table *entries, const struct entry *like)
 {
 	return find(entries, like->kind, like->namespace, name_of(like));
 }
 
 /* Adds an entry of that identity, or finds the one that is there. NULL: out of memory. */
-static struct entry *intern(struct weft_table *entries, enum weft_kind kind, const char *namespace, const char *name, bool *ret_new)
+static struct entry *intern(struct weft_hash_table *entries, enum weft_kind kind, const char *namespace, const char *name, bool *ret_new)
 {
 	size_t size = strlen(namespace) + 1, name_size = strlen(name) + 1;
 	struct entry *entry = find(entries, kind, namespace, name);
@@ -170,7 +170,7 @@ static struct entry *intern(struct weft_table *entries, enum weft_kind kind, con
 	entry->kind = (uint8_t)kind;
 	memcpy(entry->namespace, namespace, size);
 	memcpy(entry->namespace + size, name, name_size);
-	return weft_table_add(entries, entry, hash_of) == 0 ? entry : entry_free(entry);
+	return weft_hash_table_add(entries, entry, hash_of) == 0 ? entry : entry_free(entry);
 }
 
 static bool wanted(const char *name)
@@ -304,13 +304,13 @@ static int add_shared_problem(struct weft_problems *problems, const struct file 
 /* What is being collected of a file: in its order, and by identity. */
 struct fresh {
 	struct entries list;
-	struct weft_table by_identity;
+	struct weft_hash_table by_identity;
 };
 
 static void fresh_done(struct fresh *fresh)
 {
 	entries_free(&fresh->list);
-	weft_table_done(&fresh->by_identity);
+	weft_hash_table_done(&fresh->by_identity);
 }
 
 /* As intern(). */
@@ -583,7 +583,7 @@ static int remove_unclaimed(struct settling *settling)
 	size_t count = 0, room = 0;
 	struct entry *owner;
 
-	for (size_t at = 0; (owner = weft_table_next(&source->owned, &at));) {
+	for (size_t at = 0; (owner = weft_hash_table_next(&source->owned, &at));) {
 		if (owner->scan == source->scan)
 			continue;
 		if (weft_grow(&gone, &room, count + 1, sizeof(struct entry *)) < 0)
@@ -592,7 +592,7 @@ static int remove_unclaimed(struct settling *settling)
 	}
 	for (size_t i = 0; i < count; i++) {
 		weft_model_remove(settling->model, gone[i]->kind, gone[i]->namespace, name_of(gone[i]));
-		weft_table_remove(&source->owned, gone[i], hash_of);
+		weft_hash_table_remove(&source->owned, gone[i], hash_of);
 		entry_free(gone[i]);
 	}
 	settling->changed += count;

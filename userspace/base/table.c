@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/table.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define FIRST_ROOM 16
+
+/* Both halves of the product: from the low one alone the highest bits of a word would hardly show, and names that collide could be made at will. */
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+	__extension__ unsigned __int128 product = (unsigned __int128)a * b;
+
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
 
 uint64_t weft_hash64(const void *data, size_t size, uint64_t before)
 {
@@ -14,14 +23,12 @@ uint64_t weft_hash64(const void *data, size_t size, uint64_t before)
 
 	for (; size >= sizeof(word); size -= sizeof(word), at += sizeof(word)) {
 		memcpy(&word, at, sizeof(word));
-		hash = (hash ^ word) * 0xff51afd7ed558ccdull;
-		hash ^= hash >> 32;
+		hash = mix(hash ^ word, 0xff51afd7ed558ccdull);
 	}
 	word = 0;
 	if (size)
 		memcpy(&word, at, size);
-	hash = (hash ^ word) * 0xc4ceb9fe1a85ec53ull;
-	return hash ^ hash >> 32;
+	return mix(hash ^ word, 0xc4ceb9fe1a85ec53ull);
 }
 
 uint32_t weft_hash(const void *data, size_t size, uint32_t before)
@@ -29,18 +36,18 @@ uint32_t weft_hash(const void *data, size_t size, uint32_t before)
 	return (uint32_t)weft_hash64(data, size, before);
 }
 
-void weft_table_done(struct weft_table *table)
+void weft_hash_table_done(struct weft_hash_table *table)
 {
 	free(table->slot);
-	*table = (struct weft_table){ 0 };
+	*table = (struct weft_hash_table){ 0 };
 }
 
-static size_t after(const struct weft_table *table, size_t at)
+static size_t after(const struct weft_hash_table *table, size_t at)
 {
 	return (at + 1) & (table->room - 1);
 }
 
-void *weft_table_find(const struct weft_table *table, uint32_t hash, weft_table_is *is, const void *key)
+void *weft_hash_table_find(const struct weft_hash_table *table, uint32_t hash, weft_hash_table_is *is, const void *key)
 {
 	if (!table->room)
 		return NULL;
@@ -50,7 +57,7 @@ void *weft_table_find(const struct weft_table *table, uint32_t hash, weft_table_
 	return NULL;
 }
 
-static void put(struct weft_table *table, void *item, uint32_t hash)
+static void put(struct weft_hash_table *table, void *item, uint32_t hash)
 {
 	size_t at = hash & (table->room - 1);
 
@@ -59,11 +66,11 @@ static void put(struct weft_table *table, void *item, uint32_t hash)
 	table->slot[at] = item;
 }
 
-int weft_table_add(struct weft_table *table, void *item, weft_table_hash *hash_of)
+int weft_hash_table_add(struct weft_hash_table *table, void *item, weft_hash_table_hash *hash_of)
 {
 	if (table->count >= table->room / 4 * 3) {
 		size_t room = table->room ? table->room * 2 : FIRST_ROOM;
-		struct weft_table larger = { calloc(room, sizeof(*larger.slot)), room, table->count };
+		struct weft_hash_table larger = { calloc(room, sizeof(*larger.slot)), room, table->count };
 
 		if (!larger.slot)
 			return -ENOMEM;
@@ -78,12 +85,14 @@ int weft_table_add(struct weft_table *table, void *item, weft_table_hash *hash_o
 	return 0;
 }
 
-void weft_table_remove(struct weft_table *table, const void *item, weft_table_hash *hash_of)
+void weft_hash_table_remove(struct weft_hash_table *table, const void *item, weft_hash_table_hash *hash_of)
 {
 	size_t mask = table->room - 1, hole = hash_of(item) & mask;
 
-	while (table->slot[hole] != item)
+	while (table->slot[hole] != item) {
+		assert(table->slot[hole]);
 		hole = after(table, hole);
+	}
 	/* Whoever would no longer be found behind the hole moves into it. */
 	for (size_t at = after(table, hole); table->slot[at]; at = after(table, at)) {
 		size_t home = hash_of(table->slot[at]) & mask;
@@ -97,7 +106,7 @@ void weft_table_remove(struct weft_table *table, const void *item, weft_table_ha
 	table->count--;
 }
 
-void *weft_table_next(const struct weft_table *table, size_t *at)
+void *weft_hash_table_next(const struct weft_hash_table *table, size_t *at)
 {
 	while (*at < table->room) {
 		void *item = table->slot[(*at)++];

@@ -15,7 +15,7 @@ struct parse {
 	struct weft_problems *problems;
 	struct weft_buf canonical; /* of the last resource: kept for its memory */
 	struct weft_arena *scratch; /* of the resource that is read, until finish() */
-	size_t usual[WEFT_KIND_MAX_]; /* memory of the last resource of that kind: the next one is much like it */
+	size_t usual[WEFT_KIND_MAX_]; /* memory of the smallest resource of that kind so far: where the next one begins */
 };
 
 /* What a document says about itself, "" where it does not. */
@@ -109,6 +109,7 @@ static int decode_resource(struct parse *parse, const struct weft_kind_ops *ops,
 	weft_free_on_exit void *document = calloc(1, ops->table->size);
 	struct weft_resource *resource = arena ? weft_arena_alloc(arena, ops->size) : NULL;
 	const char *expected;
+	size_t size;
 	bool keep;
 	int r;
 
@@ -144,7 +145,10 @@ static int decode_resource(struct parse *parse, const struct weft_kind_ops *ops,
 	if (r < 0)
 		return r;
 	resource->fingerprint = hash(parse->canonical.data, parse->canonical.size);
-	parse->usual[ops->kind] = weft_arena_size(arena);
+	/* The least so far: one resource that is large must not make room for all that follow. */
+	size = weft_arena_size(arena);
+	if (!parse->usual[ops->kind] || size < parse->usual[ops->kind])
+		parse->usual[ops->kind] = size;
 	resource->arena = weft_take_ptr(arena);
 	*ret_resource = resource;
 	return 0;

@@ -42,13 +42,13 @@ static bool has_claims(enum weft_kind kind)
 	return kind == WEFT_KIND_POD || kind == WEFT_KIND_WORKLOAD_ENTRY || kind == WEFT_KIND_NODE;
 }
 
-static void groups_done(struct weft_table *groups)
+static void groups_done(struct weft_hash_table *groups)
 {
 	struct weft_group *group;
 
-	for (size_t at = 0; (group = weft_table_next(groups, &at));)
+	for (size_t at = 0; (group = weft_hash_table_next(groups, &at));)
 		free(group);
-	weft_table_done(groups);
+	weft_hash_table_done(groups);
 }
 
 static void entry_free(struct weft_entry *entry)
@@ -71,15 +71,15 @@ struct weft_model *weft_model_free(struct weft_model *model)
 	if (!model)
 		return NULL;
 	weft_rules_done(model);
-	for (size_t at = 0; (item = weft_table_next(&model->row, &at));)
+	for (size_t at = 0; (item = weft_hash_table_next(&model->row, &at));)
 		free(item);
-	weft_table_done(&model->row);
-	for (size_t at = 0; (item = weft_table_next(&model->service, &at));)
+	weft_hash_table_done(&model->row);
+	for (size_t at = 0; (item = weft_hash_table_next(&model->service, &at));)
 		free(item);
-	weft_table_done(&model->service);
-	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));)
+	weft_hash_table_done(&model->service);
+	for (size_t at = 0; (entry = weft_hash_table_next(&model->entry, &at));)
 		entry_free(entry);
-	weft_table_done(&model->entry);
+	weft_hash_table_done(&model->entry);
 	groups_done(&model->slices);
 	groups_done(&model->namespaces);
 	groups_done(&model->hosts);
@@ -126,7 +126,7 @@ size_t weft_model_services(const struct weft_model *model)
 	const struct weft_service_state *service;
 	size_t count = 0;
 
-	for (size_t at = 0; (service = weft_table_next(&model->service, &at));)
+	for (size_t at = 0; (service = weft_hash_table_next(&model->service, &at));)
 		count += service->unit != NULL;
 	return count;
 }
@@ -195,7 +195,7 @@ struct weft_entry *weft_model_find(const struct weft_model *model, enum weft_kin
 {
 	const struct identity identity = { kind, namespace, name };
 
-	return weft_table_find(&model->entry, hash_identity(&identity), entry_is, &identity);
+	return weft_hash_table_find(&model->entry, hash_identity(&identity), entry_is, &identity);
 }
 
 static size_t entry_size(enum weft_kind kind)
@@ -223,7 +223,7 @@ static struct weft_entry *entry_get(struct weft_model *model, const struct weft_
 	entry->kind = (uint8_t)resource->kind;
 	entry->namespace = memcpy(text, resource->meta.namespace, namespace_size);
 	entry->name = memcpy(text + namespace_size, resource->meta.name, name_size);
-	if (weft_table_add(&model->entry, entry, entry_hash) == 0)
+	if (weft_hash_table_add(&model->entry, entry, entry_hash) == 0)
 		return entry;
 	free(entry);
 	return NULL;
@@ -231,7 +231,7 @@ static struct weft_entry *entry_get(struct weft_model *model, const struct weft_
 
 void weft_entry_drop(struct weft_model *model, struct weft_entry *entry)
 {
-	weft_table_remove(&model->entry, entry, entry_hash);
+	weft_hash_table_remove(&model->entry, entry, entry_hash);
 	entry_free(entry);
 }
 
@@ -256,15 +256,15 @@ static bool group_is(const void *item, const void *key)
 	return strcmp(group_name(group), identity->name) == 0 && strcmp(group->namespace, identity->namespace) == 0;
 }
 
-struct weft_group *weft_group_find(const struct weft_table *groups, const char *namespace, const char *name)
+struct weft_group *weft_group_find(const struct weft_hash_table *groups, const char *namespace, const char *name)
 {
 	const struct identity identity = { 0, namespace, name };
 
-	return weft_table_find(groups, hash_identity(&identity), group_is, &identity);
+	return weft_hash_table_find(groups, hash_identity(&identity), group_is, &identity);
 }
 
 /* Groups stay when they are empty: there are as many as names that the configuration ever had. */
-static struct weft_group *group_get(struct weft_table *groups, const char *namespace, const char *name)
+static struct weft_group *group_get(struct weft_hash_table *groups, const char *namespace, const char *name)
 {
 	struct weft_group *group = weft_group_find(groups, namespace, name);
 	size_t namespace_size = strlen(namespace) + 1, name_size = strlen(name) + 1;
@@ -276,7 +276,7 @@ static struct weft_group *group_get(struct weft_table *groups, const char *names
 		return NULL;
 	memcpy(group->namespace, namespace, namespace_size);
 	memcpy(group->namespace + namespace_size, name, name_size);
-	if (weft_table_add(groups, group, group_hash) == 0)
+	if (weft_hash_table_add(groups, group, group_hash) == 0)
 		return group;
 	free(group);
 	return NULL;
@@ -415,7 +415,7 @@ static void choose_mesh(struct weft_model *model)
 	const struct weft_entry *entry;
 
 	model->mesh = &default_mesh;
-	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));)
+	for (size_t at = 0; (entry = weft_hash_table_next(&model->entry, &at));)
 		if (entry->kind == WEFT_KIND_MESH_CONFIG && entry->resource &&
 		    (model->mesh == &default_mesh ||
 		     entry->resource->meta.created < model->mesh->meta.created ||
@@ -579,7 +579,7 @@ int weft_model_bindings(const struct weft_model *model,
 {
 	const struct weft_entry *entry;
 
-	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));) {
+	for (size_t at = 0; (entry = weft_hash_table_next(&model->entry, &at));) {
 		const char *netns = weft_entry_netns(entry);
 		int r;
 

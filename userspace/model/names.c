@@ -37,12 +37,12 @@ struct endpoint_record {
 };
 
 struct weft_names {
-	struct weft_table service_by_key;
+	struct weft_hash_table service_by_key;
 	struct service_record **service; /* by id */
 	size_t service_count, service_room;
 	uint32_t service_last;
 
-	struct weft_table workload_by_key;
+	struct weft_hash_table workload_by_key;
 	struct workload_record **workload; /* by id */
 	size_t workload_count, workload_room;
 	uint32_t workload_last;
@@ -64,8 +64,8 @@ struct weft_names *weft_names_free(struct weft_names *names)
 {
 	if (!names)
 		return NULL;
-	weft_table_done(&names->service_by_key);
-	weft_table_done(&names->workload_by_key);
+	weft_hash_table_done(&names->service_by_key);
+	weft_hash_table_done(&names->workload_by_key);
 	for (size_t i = 0; i < names->service_count; i++)
 		free(names->service[i]);
 	for (size_t i = 0; i < names->workload_count; i++)
@@ -220,7 +220,7 @@ static struct service_record *service_find(const struct weft_names *names, const
 {
 	const struct service_record like = { .name = *key };
 
-	return weft_table_find(&names->service_by_key, service_hash(&like), service_is, key);
+	return weft_hash_table_find(&names->service_by_key, service_hash(&like), service_is, key);
 }
 
 static size_t service_position(const struct weft_names *names, uint32_t id)
@@ -253,7 +253,7 @@ static void service_remove(struct weft_names *names, uint32_t id)
 
 	if (at >= names->service_count || names->service[at]->name.id != id)
 		return;
-	weft_table_remove(&names->service_by_key, names->service[at], service_hash);
+	weft_hash_table_remove(&names->service_by_key, names->service[at], service_hash);
 	free(names->service[at]);
 	memmove(names->service + at, names->service + at + 1, (--names->service_count - at) * sizeof(*names->service));
 }
@@ -298,7 +298,7 @@ static int service_set(struct weft_names *names, const struct weft_service_name 
 	same = service_find(names, name);
 	if (same)
 		service_remove(names, same->name.id);
-	if (weft_table_add(&names->service_by_key, record, service_hash) < 0)
+	if (weft_hash_table_add(&names->service_by_key, record, service_hash) < 0)
 		return -ENOMEM;
 	at = service_position(names, name->id);
 	memmove(names->service + at + 1, names->service + at, (names->service_count++ - at) * sizeof(*names->service));
@@ -375,7 +375,7 @@ static struct workload_record *workload_find(const struct weft_names *names, con
 {
 	const struct workload_record like = { .name = *key };
 
-	return weft_table_find(&names->workload_by_key, workload_hash(&like), workload_is, key);
+	return weft_hash_table_find(&names->workload_by_key, workload_hash(&like), workload_is, key);
 }
 
 static size_t workload_position(const struct weft_names *names, uint32_t id)
@@ -408,7 +408,7 @@ static void workload_remove(struct weft_names *names, uint32_t id)
 
 	if (at >= names->workload_count || names->workload[at]->name.id != id)
 		return;
-	weft_table_remove(&names->workload_by_key, names->workload[at], workload_hash);
+	weft_hash_table_remove(&names->workload_by_key, names->workload[at], workload_hash);
 	free(names->workload[at]);
 	memmove(names->workload + at, names->workload + at + 1,
 		(--names->workload_count - at) * sizeof(*names->workload));
@@ -456,7 +456,7 @@ static int workload_set(struct weft_names *names, const struct weft_workload_nam
 	same = workload_find(names, name);
 	if (same)
 		workload_remove(names, same->name.id);
-	if (weft_table_add(&names->workload_by_key, record, workload_hash) < 0)
+	if (weft_hash_table_add(&names->workload_by_key, record, workload_hash) < 0)
 		return -ENOMEM;
 	at = workload_position(names, name->id);
 	memmove(names->workload + at + 1, names->workload + at,
@@ -524,12 +524,14 @@ const struct weft_workload_name *weft_names_next_workload(const struct weft_name
 
 static uint32_t endpoint_hash(const struct weft_endpoint_name *name)
 {
-	uint64_t hash = name->service * 0x9e3779b97f4a7c15ull;
+	const struct {
+		struct weft_addr addr;
+		uint32_t service;
+		uint16_t port;
+		uint16_t protocol;
+	} key = { name->addr, name->service, name->port, name->protocol };
 
-	for (int i = 0; i < 4; i++)
-		hash = (hash ^ name->addr.w[i]) * 0xff51afd7ed558ccdull;
-	hash = (hash ^ (hash >> 29) ^ ((uint32_t)name->port << 8 | name->protocol)) * 0xc4ceb9fe1a85ec53ull;
-	return (uint32_t)(hash >> 32);
+	return weft_hash(&key, sizeof(key), 0);
 }
 
 static bool endpoint_equal(const struct weft_endpoint_name *a, const struct weft_endpoint_name *b)

@@ -215,7 +215,7 @@ static int print_addresses(const struct weft_model *model, struct weft_buf *out)
 
 	if (!sorted)
 		return -ENOMEM;
-	for (size_t at = 0; (row = weft_table_next(&model->row, &at));)
+	for (size_t at = 0; (row = weft_hash_table_next(&model->row, &at));)
 		if (row->first && (row->key.map == WEFT_MAP_WORKLOAD_AT ||
 				   (row->key.map == WEFT_MAP_FRONTEND && !row->key.key.protocol)))
 			sorted[count++] = row;
@@ -249,7 +249,7 @@ int weft_model_print(const struct weft_model *model, struct weft_buf *out)
 	const struct weft_entry *entry;
 	int r = 0;
 
-	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));)
+	for (size_t at = 0; (entry = weft_hash_table_next(&model->entry, &at));)
 		for (size_t i = 0; weft_is_unit(entry) && entry->compiled && i < entry->compiled->port_count; i++) {
 			if (weft_grow(&line, &room, count + 1, sizeof(*line)) < 0)
 				return -ENOMEM;

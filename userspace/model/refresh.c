@@ -13,11 +13,7 @@
 
 static size_t at_hash(const struct weft_model *model, const struct weft_addr *addr)
 {
-	uint64_t hash = 0;
-
-	for (int i = 0; i < 4; i++)
-		hash = (hash ^ addr->w[i]) * 0xff51afd7ed558ccdull;
-	return (hash >> 32) & (model->at_count - 1);
+	return weft_hash(addr, sizeof(*addr), 0) & (model->at_count - 1);
 }
 
 static int at_grow(struct weft_model *model)
@@ -363,7 +359,7 @@ int weft_model_refresh(struct weft_model *model, uint64_t now_ns, struct weft_ro
 
 	model->this_node = node_resource(model);
 	if (model->all_units_dirty || model->all_workloads_dirty)
-		for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));) {
+		for (size_t at = 0; (entry = weft_hash_table_next(&model->entry, &at));) {
 			bool workload = entry->kind == WEFT_KIND_POD || entry->kind == WEFT_KIND_WORKLOAD_ENTRY;
 
 			if ((weft_is_unit(entry) && model->all_units_dirty) || (workload && model->all_workloads_dirty))

@@ -18,7 +18,7 @@ struct weft_row *weft_row_find(const struct weft_model *model, uint32_t map, con
 {
 	struct weft_row_key whole = { .key = *key, .map = map };
 
-	return weft_table_find(&model->row, weft_hash(&whole, sizeof(whole), 0), row_is, &whole);
+	return weft_hash_table_find(&model->row, weft_hash(&whole, sizeof(whole), 0), row_is, &whole);
 }
 
 struct weft_row *weft_row_get(struct weft_model *model, const struct weft_row_key *key)
@@ -31,7 +31,7 @@ struct weft_row *weft_row_get(struct weft_model *model, const struct weft_row_ke
 	if (!row)
 		return NULL;
 	row->key = *key;
-	if (weft_table_add(&model->row, row, row_hash) == 0)
+	if (weft_hash_table_add(&model->row, row, row_hash) == 0)
 		return row;
 	free(row);
 	return NULL;
@@ -39,7 +39,7 @@ struct weft_row *weft_row_get(struct weft_model *model, const struct weft_row_ke
 
 void weft_row_drop(struct weft_model *model, struct weft_row *row)
 {
-	weft_table_remove(&model->row, row, row_hash);
+	weft_hash_table_remove(&model->row, row, row_hash);
 	free(row);
 }
 
@@ -155,7 +155,7 @@ static bool service_is(const void *item, const void *key)
 
 struct weft_service_state *weft_service_find(const struct weft_model *model, uint32_t id)
 {
-	return weft_table_find(&model->service, weft_hash(&id, sizeof(id), 0), service_is, &id);
+	return weft_hash_table_find(&model->service, weft_hash(&id, sizeof(id), 0), service_is, &id);
 }
 
 struct weft_service_state *weft_service_get(struct weft_model *model, uint32_t id)
@@ -168,7 +168,7 @@ struct weft_service_state *weft_service_get(struct weft_model *model, uint32_t i
 	if (!service)
 		return NULL;
 	service->id = id;
-	if (weft_table_add(&model->service, service, service_hash) == 0)
+	if (weft_hash_table_add(&model->service, service, service_hash) == 0)
 		return service;
 	free(service);
 	return NULL;
@@ -176,7 +176,7 @@ struct weft_service_state *weft_service_get(struct weft_model *model, uint32_t i
 
 void weft_service_drop(struct weft_model *model, struct weft_service_state *service)
 {
-	weft_table_remove(&model->service, service, service_hash);
+	weft_hash_table_remove(&model->service, service, service_hash);
 	free(service);
 }
 

@@ -43,9 +43,9 @@ void weft_rules_done(struct weft_model *model)
 {
 	struct weft_rule *rule;
 
-	for (size_t at = 0; (rule = weft_table_next(&model->rule, &at));)
+	for (size_t at = 0; (rule = weft_hash_table_next(&model->rule, &at));)
 		free(rule);
-	weft_table_done(&model->rule);
+	weft_hash_table_done(&model->rule);
 	for (size_t i = 0; i < model->wildcard_count; i++)
 		free(model->wildcard[i]);
 	free(model->wildcard);
@@ -104,14 +104,14 @@ static int add_exact(struct weft_model *model, const struct weft_resource *resou
 		host = NULL;
 		return -ENOMEM;
 	}
-	same = weft_table_find(&model->rule, hash_host(host), rule_is, host);
+	same = weft_hash_table_find(&model->rule, hash_host(host), rule_is, host);
 	if (same) {
 		if (speaks_before(resource, same->resource))
 			same->resource = resource;
 		return 0;
 	}
 	rule = rule_new(resource, host);
-	if (!rule || weft_table_add(&model->rule, rule, rule_hash) < 0)
+	if (!rule || weft_hash_table_add(&model->rule, rule, rule_hash) < 0)
 		return -ENOMEM;
 	rule = NULL;
 	return 0;
@@ -124,7 +124,7 @@ int weft_rules_build(struct weft_model *model)
 	weft_rules_done(model);
 	if (!model->kind_count[WEFT_KIND_DESTINATION_RULE])
 		return 0;
-	for (size_t at = 0; (entry = weft_table_next(&model->entry, &at));) {
+	for (size_t at = 0; (entry = weft_hash_table_next(&model->entry, &at));) {
 		const char *host;
 		int r;
 
@@ -161,7 +161,7 @@ static const struct weft_resource *exact(const struct weft_model *model, const c
 	char key[2 * HOST_MAX];
 
 	snprintf(key, sizeof(key), "%s%s%s", host, own ? "/" : "", own ? own : "");
-	rule = weft_table_find(&model->rule, hash_host(key), rule_is, key);
+	rule = weft_hash_table_find(&model->rule, hash_host(key), rule_is, key);
 	return rule && (!best || speaks_before(rule->resource, best)) ? rule->resource : best;
 }
 

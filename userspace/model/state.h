@@ -83,7 +83,6 @@ struct weft_wanted {
 
 struct weft_compiled_port {
 	uint32_t service;
-	const char *name; /* in the model's names: not to be kept */
 	uint16_t number;
 	uint8_t protocol;
 	size_t first; /* of its endpoints, in order of id */
@@ -222,17 +221,17 @@ struct weft_model {
 	struct weft_names *names;
 	struct weft_buf journal; /* not yet handed out */
 
-	struct weft_table entry;
+	struct weft_hash_table entry;
 	size_t kind_count[WEFT_KIND_MAX_];
 	size_t affine; /* Services with sessionAffinity */
-	struct weft_table slices; /* groups by namespace and service */
-	struct weft_table namespaces; /* of workloads by namespace and kind */
-	struct weft_table hosts; /* of ServiceEntries by host */
+	struct weft_hash_table slices; /* groups by namespace and service */
+	struct weft_hash_table namespaces; /* of workloads by namespace and kind */
+	struct weft_hash_table hosts; /* of ServiceEntries by host */
 	struct weft_entry *selecting[2]; /* units: pods, WorkloadEntries */
 	struct weft_entry *dirty_units, *dirty_others;
 	bool all_units_dirty, all_workloads_dirty, rules_dirty, names_checked;
 
-	struct weft_table rule; /* exact, by resolved host */
+	struct weft_hash_table rule; /* exact, by resolved host */
 	struct weft_rule **wildcard; /* longest first */
 	size_t wildcard_count, wildcard_room;
 
@@ -240,7 +239,7 @@ struct weft_model {
 	const struct weft_node *this_node;
 	struct weft_compiled making; /* the unit that is compiled: arrays kept for their memory */
 
-	struct weft_table row;
+	struct weft_hash_table row;
 	uint32_t row_count[WEFT_MAP_MAX_ + 1]; /* in the kernel */
 	struct weft_row **touched_row, **last_row;
 	size_t touched_row_count, touched_row_room, last_row_count, last_row_room;
@@ -248,7 +247,7 @@ struct weft_model {
 	size_t contested_count, contested_room;
 	struct weft_entry *faulty;
 
-	struct weft_table service;
+	struct weft_hash_table service;
 	struct weft_touched_service *touched_service;
 	struct weft_service_state **last_service;
 	size_t touched_service_count, touched_service_room, last_service_count, last_service_room;
@@ -277,7 +276,7 @@ struct weft_model {
 
 struct weft_entry *weft_model_find(const struct weft_model *model, enum weft_kind kind, const char *namespace,
 				   const char *name);
-struct weft_group *weft_group_find(const struct weft_table *groups, const char *namespace, const char *name);
+struct weft_group *weft_group_find(const struct weft_hash_table *groups, const char *namespace, const char *name);
 /* Takes it out of the model and frees it; its claims are in force no more. */
 void weft_entry_drop(struct weft_model *model, struct weft_entry *entry);
 void weft_model_mark(struct weft_model *model, struct weft_entry *entry);

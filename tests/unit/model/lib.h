@@ -266,9 +266,9 @@ static inline void toy_resolve(const struct toy *toy, const struct weft_frontend
 			share += (slot->endpoint == id ? own : 0) + (slot->alias == id ? 1 - own : 0);
 		}
 		assert_int_equal(endpoint->id, id);
-		assert_true(asprintf(&line[count++], "    %s %.6f state %u weight %u\n",
+		assert_true(asprintf(&line[count++], "    %s %.6f state %u weight %u flags %#x\n",
 				     weft_addr_port_format(&endpoint->addr, ntohs(endpoint->port), shown),
-				     share / frontend->count, endpoint->state, endpoint->weight) > 0);
+				     share / frontend->count, endpoint->state, endpoint->weight, endpoint->flags) > 0);
 	}
 	qsort(line, count, sizeof(line[0]), by_text);
 	for (size_t i = 0; i < count; i++) {
