@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Before Linux 5.14 no system call tells the cookie by which programs know a network namespace. So a socket
- * in that namespace connects, and this program, attached to no more than that, writes down what the helper says.
+ * in that namespace connects, and this program, attached to the root cgroup for so long, writes down what the helper says.
  * An object of its own: it is loaded by kernels that need it, while they ask.
  */
 #include <linux/types.h>

@@ -3,16 +3,13 @@
 #ifndef WEFT_MAPS_CONTROL_H
 #define WEFT_MAPS_CONTROL_H
 
-#include "weft/abi/maps.h"
+#include "weft/abi/role.h"
 #include <bpf/bpf_helpers.h>
 
-/*
- * Endpoint ids whose sockets weft_cut_tcp and weft_cut_udp destroy; the value says nothing. More of them at once than it
- * holds are cut in turns, each a walk over all sockets.
- */
+/* Endpoint ids whose sockets weft_cut_tcp and weft_cut_udp destroy; the value says nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, WEFT_ROLE_MAX_CUT);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, __u32);

@@ -52,7 +52,7 @@ METRICS = "127.0.0.1:9464"
 USAGE, HELD, KERNEL, PRIVILEGE = 2, 3, 4, 5
 
 # enum bpf_cmd of linux/bpf.h
-BPF_MAP_CREATE, BPF_ITER_CREATE = 0, 33
+BPF_MAP_CREATE, BPF_LINK_UPDATE, BPF_ITER_CREATE = 0, 29, 33
 
 # enum weft_outcome and enum weft_reporter of include/weft/abi/maps.h
 OPEN, CLOSED, RESET, REFUSED, TIMED_OUT, ABANDONED = range(6)
@@ -842,6 +842,21 @@ class Lab:
         """Pid of a role."""
         return next(r["pid"] for r in self.status()["roles"] if r["role"] == name)
 
+    def wait_for_another(self, name, pid):
+        """Until a role that was this process is another one that is ready."""
+        def back():
+            with contextlib.suppress(OSError, ValueError):
+                return self.role(name) not in (pid, 0) and self.status()["ready"]
+            return False
+
+        wait_for(back, f"{name} to come back", 30)
+
+    def kill(self, name):
+        """Kills a role and waits until it is back."""
+        pid = self.role(name)
+        os.kill(pid, signal.SIGKILL)
+        self.wait_for_another(name, pid)
+
     def cli(self, *words, timeout=20.0):
         """(exit code, stdout, stderr) of the CLI on this instance."""
         argv = [WEFT, "--pins", self.pins, "--state", self.state, "--run", self.run_folder, *words]
@@ -866,11 +881,19 @@ class Lab:
         head, _, body = data.partition(b"\r\n\r\n")
         return int(head.split()[1]), body.decode()
 
+    def metrics_text(self, address=METRICS):
+        """/metrics, asked for again while it says 503 or nothing, as on a busy machine."""
+        def served():
+            with contextlib.suppress(TimeoutError):
+                status, body = self.http(address=address)
+                true(status in (200, 503), f"/metrics: status {status}: {body}")
+                return body if status == 200 else None
+
+        return wait_for(served, "/metrics to be served", 30)
+
     def metrics(self):
         """[(name, labels, value)] of /metrics."""
-        status, body = self.http()
-        equal(status, 200, "/metrics")
-        return [sample(line) for line in body.splitlines() if line and not line.startswith("#")]
+        return [sample(line) for line in self.metrics_text().splitlines() if line and not line.startswith("#")]
 
     def metric(self, name, **labels):
         """Sum over the samples that have these labels."""
@@ -880,6 +903,11 @@ class Lab:
         """bpftool's dump of a pinned map: the formatted entries."""
         out = sh("bpftool", "-j", "map", "dump", "pinned", self.pins / "v1/map" / name)
         return [entry.get("formatted", entry) for entry in json.loads(out)]
+
+    def entries(self, name):
+        """How many a pinned map has room for."""
+        shown = json.loads(sh("bpftool", "-j", "map", "show", "pinned", self.pins / "v1/map" / name))
+        return (shown[0] if isinstance(shown, list) else shown)["max_entries"]
 
     def live(self):
         """Connections that weft_live holds, summed over all endpoints."""

@@ -79,31 +79,19 @@ def names(lab):
     return records
 
 
-def killed(lab, role):
-    pid = lab.role(role)
-    os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: back(lab, role, pid), f"{role} to come back")
-
-
-def back(lab, role, pid):
-    with contextlib.suppress(OSError, ValueError):
-        return lab.role(role) not in (pid, 0) and lab.status()["ready"]
-    return False
-
-
 def test_main(lab):
-    survive(lab, lambda: killed(lab, "main"))
+    survive(lab, lambda: lab.kill("main"))
 
 
 def test_control(lab):
-    survive(lab, lambda: killed(lab, "control"))
+    survive(lab, lambda: lab.kill("control"))
 
 
 def test_both_several_times(lab):
     def kill():
         for _ in range(3):
-            killed(lab, "control")
-            killed(lab, "main")
+            lab.kill("control")
+            lab.kill("main")
 
     survive(lab, kill)
 
@@ -160,7 +148,7 @@ def test_control_within_a_change(lab):
             lab.clients[0].connect("10.96.1.1", 80)
     finally:
         os.kill(main_pid, signal.SIGCONT)
-    wait_for(lambda: back(lab, "control", control), "control to come back")
+    lab.wait_for_another("control", control)
     equal(lab.clients[0].spread("10.96.0.1", 80, 50).keys(), {"web-a"}, "who answers after")
     for n in (0, 50, 99):
         equal(lab.clients[0].who(f"10.96.1.{n + 1}", 80), "web-b", f"who answers for more-{n}")
@@ -172,7 +160,7 @@ def test_control_within_a_change(lab):
 
 def test_unchanged_configuration_writes_nothing(lab):
     generation = [json.loads(sh("bpftool", "-j", "map", "dump", "pinned", lab.pins / "v1/map" / m)) for m in ("weft_frontend", "weft_endpoint")]
-    killed(lab, "control")
+    lab.kill("control")
     again = [json.loads(sh("bpftool", "-j", "map", "dump", "pinned", lab.pins / "v1/map" / m)) for m in ("weft_frontend", "weft_endpoint")]
     equal(again[0], generation[0], "weft_frontend")
     equal(again[1], generation[1], "weft_endpoint")
@@ -200,7 +188,6 @@ def test_a_names_file_that_was_cut(lab):
     lab.stop()
     lab.start(*SMALL)
     equal(sum("names.bad" in line for line in lab.log.read_text().splitlines()), 1, "times that it was said in all")
-
 
 
 main(topology)

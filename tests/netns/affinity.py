@@ -25,8 +25,7 @@ def documents(lab, webs, seconds):
 
 
 def room(lab):
-    shown = json.loads(sh("bpftool", "-j", "map", "show", "pinned", lab.pins / "v1/map/weft_affinity"))
-    return (shown[0] if isinstance(shown, list) else shown)["max_entries"]
+    return lab.entries("weft_affinity")
 
 
 def test_room_is_made_for_the_first_service_that_asks(lab):

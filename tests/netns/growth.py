@@ -37,8 +37,7 @@ def many(lab, count):
 
 
 def size(lab, name):
-    shown = json.loads(sh("bpftool", "-j", "map", "show", "pinned", lab.pins / "v1/map" / f"weft_{name}"))
-    return (shown[0] if isinstance(shown, list) else shown)["max_entries"]
+    return lab.entries(f"weft_{name}")
 
 
 def ids(lab):
@@ -144,6 +143,24 @@ def test_main_cannot(lab):
     equal(len(re.findall(r"error: .*is refused: the map weft_workload_at", lab.log.read_text())), 1, "times that it was logged")
 
 
+def test_programs_cannot_be_replaced(lab):
+    """Given up when weft_setting says already that live connections are to be recounted: they are."""
+    before = size(lab, "workload_at")
+    held = [lab.clients[0].connect("10.96.0.1", 80) for _ in range(10)]
+    with lab.bpf_fault(BPF_LINK_UPDATE, errno.ENOMEM):
+        lab.write("workloads.yaml", [workload(n) for n in range(before + 1)])
+        told = wait_for(lambda: [p for p in lab.problems() if "weft_workload_at" in p["text"]], lambda: f"a refusal, there is {lab.problems()}", 30)
+        contains(told[0]["text"], "main cannot make it larger: Cannot allocate memory")
+        wait_for(lambda: lab.weft("status")["kernel"].get("live") == 10, "live connections to be shown")
+        equal(size(lab, "workload_at"), before, "size")
+    wait_for(lambda: not lab.problems(), lambda: f"no problems, there are {lab.problems()}", 20)
+    true(size(lab, "workload_at") > before, "weft_workload_at did not grow afterwards")
+    equal(lab.live(), 10, "live connections")
+    for made in held:
+        reset(made)
+    wait_for(lambda: lab.live() == 0, lambda: f"no live connections, there are {lab.live()}")
+
+
 def test_no_memory(lab):
     """The kernel has none for the larger maps: refused as a whole, under load, and made good when it has."""
     before = {name: size(lab, name) for name in SMALL}
@@ -159,6 +176,28 @@ def test_no_memory(lab):
         under_load(lab, refused)
     wait_for(lambda: not lab.problems(), lambda: f"no problems, there are {lab.problems()}", 20)
     true(size(lab, "workload_at") > before["workload_at"], "weft_workload_at did not grow afterwards")
+
+
+def test_no_memory_for_a_cache(lab):
+    """Each try loads all programs once more: not one for every change, and no recount for one that came to nothing."""
+    lab.request({"request": "log.set", "level": "debug"})
+    tries = lambda: lab.log.read_text().count("cannot make larger maps")
+    epoch = lambda: lab.maps("weft_setting")[0]["value"]["epoch"]
+    counted, tried, had = epoch(), tries(), size(lab, "affinity")
+    began = time.monotonic()
+    with lab.bpf_fault(BPF_MAP_CREATE, errno.ENOMEM):
+        for n in range(30):
+            lab.apply("cache.yaml", service("cache", f"10.96.1.{n + 1}", sessionAffinity="ClientIP"))
+        # One at once, and 1 s, 2 s, 4 s ... after the last.
+        most = 1 + math.log2(time.monotonic() - began + 1)
+        true(1 <= tries() - tried <= most, f"{tries() - tried} tries for 30 changes, wanted at most {most:.1f}")
+        wait_for(lambda: tries() - tried >= 2, "another try without a change")
+    equal(size(lab, "affinity"), had, "size")
+    if lab.has("fetch_atomics"):  # else there is a recount now and then
+        equal(epoch(), counted, "epoch: a recount meanwhile")
+    wait_for(lambda: size(lab, "affinity") > had, "weft_affinity to grow", 60)
+    equal(lab.log.read_text().count(f"weft_affinity keeps its {had} entries"), 1, "times that it was said")
+    lab.request({"request": "log.set", "level": "info"})
 
 
 def workload(n):
@@ -205,8 +244,7 @@ def test_beyond_the_ceiling(lab):
 def test_larger_maps_are_adopted(lab):
     """Without --map-size the next agent takes over what has grown, and so does a main that died."""
     before = {name: size(lab, name) for name in SMALL}
-    os.kill(lab.role("main"), signal.SIGKILL)
-    wait_for(lambda: lab.status()["ready"] and lab.status()["roles"][1]["restarts"] == 1, "main to come back")
+    lab.kill("main")
     equal({name: size(lab, name) for name in SMALL}, before, "sizes after main died")
     equal(lab.clients[0].spread("10.96.0.1", 80, 50).keys(), {"web-a", "web-b"})
     lab.stop()

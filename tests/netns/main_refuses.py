@@ -65,21 +65,16 @@ def ask(lab, kind, **wish):
     return error, dict(zip(MAPS, sizes))
 
 
-def pinned(lab, name):
-    shown = json.loads(sh("bpftool", "-j", "map", "show", "pinned", lab.pins / "v1/map" / f"weft_{name}"))
-    return (shown[0] if isinstance(shown, list) else shown)["max_entries"]
-
-
 def test_more_than_the_ceiling(lab):
     for wish in ({"frontend": LIMIT + 1}, {"frontend": 2**32 - 1}, {"frontend": LIMIT, "endpoint": 2**31}, {"live": 2**31},
                  {"aggregate": 2**31}, {"counter": 1000}):
         equal(ask(lab, GROW, **wish), (-errno.E2BIG, lab.before), f"answer to {wish}")
-        equal(pinned(lab, "frontend"), 64, f"entries of weft_frontend after {wish}")
+        equal(lab.entries("weft_frontend"), 64, f"entries of weft_frontend after {wish}")
 
 
 def test_up_to_the_ceiling(lab):
     equal(ask(lab, GROW, frontend=LIMIT), (0, {**lab.before, "frontend": LIMIT}), "answer")
-    equal(pinned(lab, "frontend"), LIMIT, "entries of weft_frontend")
+    equal(lab.entries("weft_frontend"), LIMIT, "entries of weft_frontend")
 
 
 main(topology)

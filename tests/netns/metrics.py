@@ -30,8 +30,7 @@ LABELS = {
 
 
 def promtool(lab):
-    _status, body = lab.http()
-    done = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, text=True, check=False)
+    done = subprocess.run(["promtool", "check", "metrics"], input=lab.metrics_text(), capture_output=True, text=True, check=False)
     equal((done.returncode, done.stdout + done.stderr), (0, ""), "promtool check metrics")
 
 
@@ -60,7 +59,7 @@ def test_failures(lab):
         with fails(number):
             lab.client.connect(address, port)
     for word in ("no_endpoint", "no_port", "refused"):
-        wait_for(lambda w=word: re.search(rf'"{w}"[^\n]*}} [1-9]', lab.http()[1]), f"something to be counted for {word}")
+        wait_for(lambda w=word: re.search(rf'"{w}"[^\n]*}} [1-9]', lab.metrics_text()), f"something to be counted for {word}")
 
 
 def test_promtool_after_traffic(lab):

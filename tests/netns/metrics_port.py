@@ -23,16 +23,9 @@ def occupy(lab):
     return other
 
 
-def kill_control(lab):
-    before = lab.role("control")
-    os.kill(before, signal.SIGKILL)
-
-    def back():
-        with contextlib.suppress(OSError, ValueError):
-            status = lab.status()
-            return status["ready"] and status["roles"][2]["pid"] not in (0, before)
-
-    wait_for(back, "control to come back")
+def served(lab, count):
+    """How many times it was said that metrics are served at last."""
+    return lab.log.read_text().count("metrics are served on") == count
 
 
 def test_a_taken_port_costs_metrics_only(lab):
@@ -43,16 +36,67 @@ def test_a_taken_port_costs_metrics_only(lab):
         code, out, err = lab.cli("status")
         equal(code, 0, f"exit code of weft status: {err}")
         contains(out, "Problem: cannot listen there for metrics, trying again: Address already in use")
-        kill_control(lab)
+        lab.kill("control")
         contains(lab.status()["instance"]["metrics_error"], "Address already in use", "what the next control says")
-    wait_for(lambda: "metrics are served on" in lab.log.read_text(), "the port to be taken")
+    wait_for(lambda: served(lab, 1), "the port to be taken")
     true(lab.metric("weft_live_connections") == 0, "no metrics")
     true("metrics_error" not in lab.status()["instance"], "the error is still shown")
     equal(lab.log.read_text().count("Address already in use"), 1, "times that it was logged")
 
-    kill_control(lab)
-    equal(lab.http()[0], 200, "/metrics of the next control")
+    lab.kill("control")
+    lab.metrics()
     lab.stop()
+
+
+def test_an_address_that_comes_later(lab):
+    before = lab.log.read_text().count("metrics are served on")
+    lab.start("--metrics", "10.77.0.77:9464")
+    contains(lab.status()["instance"]["metrics_error"], "Cannot assign requested address")
+    ip(lab.prefix + "node", "addr add 10.77.0.77/24 dev br0")
+    wait_for(lambda: served(lab, before + 1), "the address to be used")
+    contains(lab.metrics_text("10.77.0.77:9464"), "weft_live_connections")
+    lab.stop()
+
+
+def test_an_address_that_never_will_do(lab):
+    said = lab.refusal("--metrics", "[fe80::1]:9464", code=1)
+    contains(said, "cannot listen on [fe80::1]:9464 for metrics: Invalid argument; choose another address with --metrics, or off")
+
+
+def test_a_control_that_cannot_take_it(lab):
+    """What init says to control finds no room when the port becomes free: control gets it when it reads again."""
+    before = lab.log.read_text().count("metrics are served on")
+    with occupy(lab):
+        lab.start("--log-level", "debug")
+        control = lab.role("control")
+        os.kill(control, signal.SIGSTOP)
+        try:
+            fill_channel(lab)
+        except BaseException:
+            os.kill(control, signal.SIGCONT)
+            raise
+    try:
+        wait_for(lambda: "still no metrics: Resource temporarily unavailable" in lab.log.read_text(), "init to find no room")
+        equal(lab.log.read_text().count("metrics are served on"), before, "times that it was said")
+    finally:
+        os.kill(control, signal.SIGCONT)
+    wait_for(lambda: served(lab, before + 1), "control to get the listener", 30)
+    lab.metrics()
+    true("metrics_error" not in lab.status()["instance"], "the error is still shown")
+    equal(lab.role("control"), control, "control, which only paused")
+    lab.stop()
+
+
+def fill_channel(lab):
+    """A SIGHUP is a message to control, and each takes at least 512 bytes of the room that a socket has."""
+    for _ in range(int(pathlib.Path("/proc/sys/net/core/wmem_default").read_text()) // 512):
+        lab.agent.send_signal(signal.SIGHUP)
+        wait_for(lambda: not hangup_pends(lab.agent.pid), "SIGHUP to be taken")
+
+
+def hangup_pends(pid):
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^ShdPnd:\s*(\w+)", text, re.MULTILINE)[1], 16) >> (signal.SIGHUP - 1) & 1
 
 
 main(topology)

@@ -70,6 +70,34 @@ def test_gone_is_cut(lab):
     wait_for(lambda: lab.live() == 0, lambda: f"live connections to be 0, they are {lab.live()}")
 
 
+def test_more_are_gone_than_are_cut_at_a_time(lab):
+    """One request to main does not take them all."""
+    at_a_time = int(re.search(r"WEFT_ROLE_MAX_CUT (\d+)", (ROOT / "include/weft/abi/role.h").read_text())[1])
+    many = [leaving(f"10.78.{n // 256}.{n % 256}") for n in range(at_a_time + 500)]
+    slices = [endpoint_slice("many", many[n:n + 1000], name=f"many-{n}") for n in range(0, len(many), 1000)]
+    real = lambda pod: endpoint_slice("many", [pod], name=f"many-{pod.name}")
+    there = [service("many", "10.96.0.9"), real(lab.a)]
+    lab.apply("many.yaml", json_documents(there))
+    lab.apply("many.yaml", json_documents([*there, *slices]), timeout=60)
+    lab.apply("many.yaml", json_documents([*there, *slices, real(lab.b)]), timeout=60)
+    true(lab.status()["endpoints"] > at_a_time, f"{lab.status()['endpoints']} endpoints, wanted more than {at_a_time}")
+    held = {}
+    while len(held) < 2:
+        made = lab.client.connect("10.96.0.9", 80)
+        held[read_name(made)] = made
+    lab.apply("many.yaml", json_documents(there[:1]), timeout=60)
+    for made in held.values():
+        with fails(errno.ECONNABORTED, errno.ECONNRESET):
+            made.recv(100)
+        made.close()
+    lab.remove("many.yaml")
+
+
+def json_documents(documents):
+    """YAML that is quickly made and read."""
+    return "---\n".join(json.dumps(document) + "\n" for document in documents)
+
+
 def test_connected_udp_is_cut_when_terminating(lab):
     lab.apply("web.yaml", documents(endpoint(lab.a)))
     with lab.client.connect("10.96.0.1", 53, kind=socket.SOCK_DGRAM) as made:

@@ -22,6 +22,8 @@
 #define FIRST_RETRY_MS 100
 #define MAX_RETRY_MS 5000
 #define TRIM_BYTES (1u << 20) /* of a batch, whose making leaves holes between what is kept */
+#define FIRST_GROW_RETRY_MS 1000 /* of weft_affinity: each try loads all programs once more */
+#define MAX_GROW_RETRY_MS 60000
 #define FREES_MS 1000 /* between looks at live counts while endpoints wait to be freed */
 
 static void commit(struct weft_control *control, bool look);
@@ -211,28 +213,34 @@ static int send_batch(struct weft_control *control, const struct weft_buf *batch
 	return weft_control_call(control, &request, batch->data, batch->size, NULL, NULL, err);
 }
 
+/* What is cut leaves `ids`. */
 static int send_cut(struct weft_control *control, struct weft_buf *ids, bool udp_only)
 {
-	struct weft_role_message request = weft_role_message(WEFT_ROLE_CUT, 0), answer;
-	struct weft_err err;
-	int r;
+	unsigned long long cut = 0;
+	int r = 0;
 
-	if (ids->size == 0)
-		return 0;
-	request.count = (__u32)(ids->size / sizeof(__u32));
-	request.arg[0] = udp_only;
-	r = weft_control_call(control, &request, ids->data, ids->size, &answer, NULL, &err);
+	while (ids->size) {
+		struct weft_role_message request = weft_role_message(WEFT_ROLE_CUT, 0), answer;
+		size_t part = ids->size < WEFT_ROLE_MAX_CUT * sizeof(__u32) ? ids->size : WEFT_ROLE_MAX_CUT * sizeof(__u32);
+		struct weft_err err;
+
+		request.count = (__u32)(part / sizeof(__u32));
+		request.arg[0] = udp_only;
+		/* From the end, which costs nothing. */
+		r = weft_control_call(control, &request, ids->data + ids->size - part, part, &answer, NULL, &err);
+		if (r < 0)
+			break;
+		cut += answer.arg[0];
+		ids->size -= part;
+	}
 	if (r == -EOPNOTSUPP) {
 		/* The kernel can do it in neither way; `weft feature list` says so. */
 		weft_buf_clear(ids);
-		return 0;
+		r = 0;
 	}
-	if (r < 0)
-		return r;
-	if (answer.arg[0])
-		weft_info("cut %llu sockets of endpoints that are gone or going", answer.arg[0]);
-	weft_buf_clear(ids);
-	return 0;
+	if (cut)
+		weft_info("cut %llu sockets of endpoints that are gone or going", cut);
+	return r;
 }
 
 int weft_control_send_flags(struct weft_control *control, struct weft_err *err)
@@ -376,12 +384,31 @@ static void grow_affinity(struct weft_control *control)
 	struct weft_err err = { "" };
 	int r;
 
-	if (have >= need.max_entries[WEFT_MAP_AFFINITY] || !weft_model_affine(control->model))
+	r = have < need.max_entries[WEFT_MAP_AFFINITY] && weft_model_affine(control->model) ? weft_control_grow(control, &need, &err) : 0;
+	if (r == 0) {
+		control->affinity_retry_ms = 0;
 		return;
-	r = weft_control_grow(control, &need, &err);
-	if (r < 0 && !control->affinity_failed)
+	}
+	if (!control->affinity_retry_ms)
 		weft_warning("weft_affinity keeps its %u entries, older affinities give way to newer ones: %s", have, err.text);
-	control->affinity_failed = r < 0;
+	control->affinity_retry_ms = !control->affinity_retry_ms ? FIRST_GROW_RETRY_MS : control->affinity_retry_ms * 2;
+	if (control->affinity_retry_ms > MAX_GROW_RETRY_MS)
+		control->affinity_retry_ms = MAX_GROW_RETRY_MS;
+	sd_event_source_set_time_relative(control->affinity_later, (uint64_t)control->affinity_retry_ms * 1000);
+	sd_event_source_set_enabled(control->affinity_later, SD_EVENT_ONESHOT);
+}
+
+static int on_affinity_later(sd_event_source *source, uint64_t usec, void *context)
+{
+	struct weft_control *control = context;
+
+	(void)usec;
+	if (control->greeted && !weft_control_late(control)) {
+		grow_affinity(control);
+		return 0;
+	}
+	sd_event_source_set_time_relative(source, (uint64_t)control->affinity_retry_ms * 1000);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
 /* *problems: of the last try only. */
@@ -429,7 +456,8 @@ static void commit(struct weft_control *control, bool look)
 			return;
 		began_ns = weft_control_now(CLOCK_MONOTONIC);
 	}
-	grow_affinity(control);
+	if (!control->affinity_retry_ms)
+		grow_affinity(control);
 	if (!control->greeted)
 		return;
 	r = commit_model(control, began_ns, live, live_count, &plan, &problems, &err);
@@ -664,6 +692,10 @@ int weft_control_config_start(struct weft_control *control, struct weft_err *err
 	if (r >= 0)
 		r = sd_event_source_set_enabled(control->settle, SD_EVENT_OFF);
 	if (r >= 0)
+		r = sd_event_add_time(control->loop, &control->affinity_later, CLOCK_MONOTONIC, 0, 1000, on_affinity_later, control);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(control->affinity_later, SD_EVENT_OFF);
+	if (r >= 0)
 		r = weft_watch_new(control->loop, control->options->config, control->config, on_changed, control, &control->watch);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot watch %s: %m", control->options->config);
@@ -674,6 +706,7 @@ void weft_control_config_stop(struct weft_control *control)
 {
 	sd_event_source_disable_unref(control->later);
 	sd_event_source_disable_unref(control->settle);
+	sd_event_source_disable_unref(control->affinity_later);
 	weft_watch_free(control->watch);
 	weft_source_free(control->source);
 	weft_said_free(control->said);

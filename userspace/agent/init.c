@@ -292,26 +292,41 @@ static int on_message(sd_event_source *source, int fd, uint32_t revents, void *c
 	return 0;
 }
 
-/* Whoever has the port may give it back at any time: nothing else waits for it. */
+/* A control that does not run is born with the listener. */
+static int offer_metrics(struct init *init, int listener)
+{
+	struct child *control = &init->child[WEFT_AGENT_CONTROL];
+	struct weft_init_message message = init->now;
+
+	message.type = WEFT_INIT_METRICS;
+	message.metrics_error = 0;
+	return running(control) ? weft_init_send(control->channel, &message, listener) : 0;
+}
+
+/* Whoever has the port may give it back, and an address may come, at any time: nothing else waits for it. */
+static bool may_listen_later(int r)
+{
+	return r == -EADDRINUSE || r == -EADDRNOTAVAIL;
+}
+
 static int on_metrics_due(sd_event_source *source, uint64_t usec, void *context)
 {
 	struct init *init = context;
-	struct child *control = &init->child[WEFT_AGENT_CONTROL];
 	char where[WEFT_ADDR_TEXT];
-	int r = weft_place_listen_tcp(&init->options->metrics_addr, init->options->metrics_port, NULL);
+	weft_close_on_exit int listener = weft_place_listen_tcp(&init->options->metrics_addr, init->options->metrics_port, NULL);
+	int r = listener < 0 ? listener : offer_metrics(init, listener);
 
 	(void)usec;
 	if (r < 0) {
+		errno = -r;
+		weft_debug("still no metrics: %m");
 		sd_event_source_set_time_relative(source, METRICS_RETRY_US);
 		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	}
-	init->fds[WEFT_FD_METRICS] = r;
+	init->fds[WEFT_FD_METRICS] = weft_take_fd(listener);
 	init->now.metrics_error = 0;
 	weft_info("metrics are served on %s now",
 		  weft_addr_port_format(&init->options->metrics_addr, init->options->metrics_port, where));
-	init->now.type = WEFT_INIT_METRICS;
-	if (running(control)) /* else it is born with it */
-		weft_init_send(control->channel, &init->now, r);
 	return 0;
 }
 
@@ -373,8 +388,10 @@ static int prepare(struct init *init, struct weft_options *options, int *ret_loc
 		r = weft_place_listen_tcp(&options->metrics_addr, options->metrics_port, err);
 		if (r >= 0)
 			fds[WEFT_FD_METRICS] = r;
-		else
+		else if (may_listen_later(r))
 			weft_warning("%s; all else goes on, trying again", err->text);
+		else
+			return WEFT_EXIT_FAILURE;
 		init->now.metrics_error = r < 0 ? r : 0;
 	}
 	return WEFT_EXIT_OK;

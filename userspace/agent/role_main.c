@@ -38,7 +38,7 @@
 
 /* Without atomics that return values a count may go wrong; no longer than this. */
 #define RECOUNT_US 30000000
-#define RECOUNT_RETRY_US 1000000 /* after one that failed */
+#define RECOUNT_RETRY_US 1000000 /* after one that failed; twice that after the next, and so on up to RECOUNT_US */
 
 struct main_role {
 	const struct weft_options *options;
@@ -49,7 +49,7 @@ struct main_role {
 	struct weft_kernel_options how; /* the kernel was opened */
 	sd_event_source *records;
 	sd_event_source *recount_due;
-	bool recount_failed; /* and it was said */
+	uint64_t recount_retry_us; /* 0: the last one did not fail */
 	uint64_t features;
 	bool adopted;
 	uint64_t lost; /* records that control has not been told of */
@@ -228,26 +228,28 @@ static int on_records(sd_event_source *source, int fd, uint32_t revents, void *c
 
 static void set_recount_due(struct main_role *role)
 {
-	uint64_t in_us = role->recount_failed ? RECOUNT_RETRY_US : RECOUNT_US;
-	bool due = role->recount_failed || !(role->features >> WEFT_FEATURE_FETCH_ATOMICS & 1);
+	bool due = role->recount_retry_us || !(role->features >> WEFT_FEATURE_FETCH_ATOMICS & 1);
 
 	if (!role->recount_due)
 		return; /* the loop is not up yet */
-	sd_event_source_set_time_relative(role->recount_due, in_us);
+	sd_event_source_set_time_relative(role->recount_due, role->recount_retry_us ? role->recount_retry_us : RECOUNT_US);
 	sd_event_source_set_enabled(role->recount_due, due ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
 
 static void recount(struct main_role *role)
 {
+	uint64_t waited_us = role->recount_retry_us;
 	int r = weft_kernel_recount(role->kernel);
 
-	if (r == 0 && role->recount_failed)
+	if (r == 0 && waited_us)
 		weft_info("live connections are counted again");
 	errno = -r;
-	if (r < 0 && !role->recount_failed)
+	if (r < 0 && !waited_us)
 		weft_warning("cannot recount live connections: %m; LEAST_REQUEST goes by those that open from now on, no live counts are shown, "
 			     "trying again");
-	role->recount_failed = r < 0;
+	role->recount_retry_us = r == 0 ? 0 : !waited_us ? RECOUNT_RETRY_US : waited_us * 2 < RECOUNT_US ? waited_us * 2 : RECOUNT_US;
+	if (r < 0)
+		weft_debug("recounting again in %d s", (int)(role->recount_retry_us / 1000000));
 	set_recount_due(role);
 }
 
@@ -279,7 +281,8 @@ static int grow(struct main_role *role, const struct weft_role_capacity *wish)
 	r = weft_kernel_open(&how, &larger, &adopted, &err);
 	if (r < 0) {
 		weft_debug("cannot make larger maps: %s", err.text); /* control says it, once */
-		recount(role); /* what was counted in the larger one before it was given up */
+		if (weft_kernel_wants_recount(role->kernel)) /* of what was counted in the larger one before it was given up */
+			recount(role);
 		return r;
 	}
 	role->how = how;

@@ -57,8 +57,8 @@ static int check_arguments(const struct weft_role_message *message, struct weft_
 			return weft_err_set(err, EBADMSG, "READ asks for maps %#llx, there are %d", message->arg[0], WEFT_MAP_MAX_);
 		break;
 	case WEFT_ROLE_CUT:
-		if (message->count > WEFT_ROLE_MAX_IDS)
-			return weft_err_set(err, EBADMSG, "CUT of %u endpoints, at most %u exist", message->count, WEFT_ROLE_MAX_IDS);
+		if (message->count > WEFT_ROLE_MAX_CUT)
+			return weft_err_set(err, EBADMSG, "CUT of %u endpoints, the limit is %d", message->count, WEFT_ROLE_MAX_CUT);
 		break;
 	case WEFT_ROLE_BIND:
 		if (length == 0 || strchr(message->name, '/') || message->name[0] == '.')

@@ -15,7 +15,6 @@
 #include "weft/abi/role.h"
 
 #define WEFT_ROLE_MAX_BYTES (1ull << 30) /* of one memfd: ten times what the largest maps hold */
-#define WEFT_ROLE_MAX_IDS (1u << WEFT_ENDPOINT_INDEX_BITS) /* in one CUT */
 
 enum weft_role_side {
 	WEFT_ROLE_SIDE_CONTROL = 0,

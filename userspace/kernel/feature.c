@@ -15,12 +15,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/netns_cookie.h"
 #include "kernel/cgroup.h"
 #include "kernel/print.h"
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71 /* Linux 5.14; newer than some libc's headers */
-#endif
 
 /*
  * The probes load whole programs of their own. libbpf's helper probe reads the
@@ -201,12 +198,10 @@ static bool has_sockops_netns(const struct btf *vmlinux)
 
 static bool has_netns_cookie(const struct btf *vmlinux)
 {
-	weft_close_on_exit int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	uint64_t cookie;
-	socklen_t size = sizeof(cookie);
 
 	(void)vmlinux;
-	return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0;
+	return weft_netns_cookie_here(&cookie) == 0;
 }
 
 static bool has_sock_diag_destroy(const struct btf *vmlinux)

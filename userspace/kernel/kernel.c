@@ -353,8 +353,8 @@ int weft_kernel_store_setting(struct weft_kernel *kernel, const struct weft_sett
 	return 0;
 }
 
-/* All but the magic, which says that the rest is there too. `recount`: weft_live is to be another map, with nothing in it. */
-static int begin_setting(struct weft_kernel *kernel, uint32_t watchers, bool recount)
+/* All but the magic, which says that the rest is there too. An adopted weft_live is not to be believed: hooks may have been gone meanwhile. */
+static int begin_setting(struct weft_kernel *kernel, uint32_t watchers, bool adopted)
 {
 	struct weft_setting setting;
 	struct timespec now;
@@ -363,8 +363,6 @@ static int begin_setting(struct weft_kernel *kernel, uint32_t watchers, bool rec
 	if (bpf_map_lookup_elem(kernel->maps[WEFT_MAP_SETTING], &zero, &setting) < 0)
 		return -errno;
 	setting.watchers = watchers;
-	if (recount)
-		setting.flags |= WEFT_SETTING_F_RECOUNT;
 	if (setting.epoch == 0) {
 		clock_gettime(CLOCK_BOOTTIME, &now);
 		setting.version = WEFT_ABI_VERSION;
@@ -372,6 +370,8 @@ static int begin_setting(struct weft_kernel *kernel, uint32_t watchers, bool rec
 		setting.epoch = 1;
 		setting.boot_ns = (__u64)now.tv_sec * 1000000000u + (__u64)now.tv_nsec;
 	}
+	if (adopted)
+		setting.flags |= WEFT_SETTING_F_RECOUNT;
 	return weft_kernel_store_setting(kernel, &setting);
 }
 
@@ -524,7 +524,7 @@ static int take_record(void *context, void *data, size_t size)
 	return weft_buf_add(kernel->events, data, sizeof(struct weft_event));
 }
 
-static int fill_kernel(struct weft_kernel *kernel, const struct weft_kernel_options *options, int cgroup,
+static int fill_kernel(struct weft_kernel *kernel, const struct weft_kernel_options *options, int cgroup, bool adopted,
 		       struct weft_journal *journal, struct weft_print *print, struct weft_err *err)
 {
 	weft_cleanup(close_outgrown) struct outgrown outgrown;
@@ -539,7 +539,7 @@ static int fill_kernel(struct weft_kernel *kernel, const struct weft_kernel_opti
 		r = take_maps(kernel, err);
 	if (r < 0)
 		return r;
-	r = begin_setting(kernel, options->watchers, outgrown.fd[WEFT_MAP_LIVE] >= 0);
+	r = begin_setting(kernel, options->watchers, adopted);
 	if (r == 0)
 		r = make_other_rows(kernel);
 	if (r < 0)
@@ -582,7 +582,7 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 	if (r == 0)
 		r = check_overlap(options, cgroup, err);
 	if (r == 0)
-		r = fill_kernel(kernel, options, cgroup, &journal, print, err);
+		r = fill_kernel(kernel, options, cgroup, adopted, &journal, print, err);
 	if (r < 0) {
 		weft_journal_undo(&journal);
 		weft_pins_take_back(options->pins, &made);

@@ -53,8 +53,8 @@ struct weft_kernel;
 /*
  * Loads, adopts or creates, attaches, pins; traffic flows by what is in the
  * maps from here on. On failure everything that this call made is taken back and
- * what was pinned before stays in force. After an adoption weft_live is right from the first weft_kernel_recount() on, and
- * so it is for an instance beside which this one, with larger maps, could not be opened.
+ * what was pinned before stays in force. After an adoption weft_live is right from the first weft_kernel_recount() on;
+ * an instance beside which this one, with larger maps, could not be opened needs one if weft_kernel_wants_recount().
  * -EBUSY: another instance is on an overlapping subtree (named). -EPROTO: the pin folder is of a version that cannot be adopted.
  */
 int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kernel **ret_kernel, bool *ret_adopted,
@@ -103,6 +103,8 @@ int weft_kernel_flush(struct weft_kernel *kernel);
  * WEFT_FEATURE_FETCH_ATOMICS. After a failure WEFT_SETTING_F_RECOUNT may stand, until a later one succeeds.
  */
 int weft_kernel_recount(struct weft_kernel *kernel);
+/* WEFT_SETTING_F_RECOUNT stands, or it cannot be told. */
+bool weft_kernel_wants_recount(const struct weft_kernel *kernel);
 
 /* All tracked sockets, array of struct weft_conn. */
 int weft_kernel_conns(struct weft_kernel *kernel, struct weft_buf *conns);

@@ -28,16 +28,29 @@ static int fence(struct weft_kernel *kernel)
 	return bpf_map_update_elem(bpf_map__fd(kernel->skel->maps.weft_fence), &zero, &post, BPF_ANY) < 0 ? -errno : 0;
 }
 
+static int read_setting(const struct weft_kernel *kernel, struct weft_setting *ret_setting)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(kernel->maps[WEFT_MAP_SETTING], &zero, ret_setting) < 0 ? -errno : 0;
+}
+
+bool weft_kernel_wants_recount(const struct weft_kernel *kernel)
+{
+	struct weft_setting setting;
+
+	return read_setting(kernel, &setting) < 0 || setting.flags & WEFT_SETTING_F_RECOUNT;
+}
+
 /* The five steps, and why each, stand at the top of bpf/recount.bpf.c. */
 int weft_kernel_recount(struct weft_kernel *kernel)
 {
 	struct weft_setting setting;
-	__u32 zero = 0;
-	int r;
-
 	/* An instance that was opened beside this one, for larger maps, and then failed, may have raised the flag. */
-	if (bpf_map_lookup_elem(kernel->maps[WEFT_MAP_SETTING], &zero, &setting) < 0)
-		return -errno;
+	int r = read_setting(kernel, &setting);
+
+	if (r < 0)
+		return r;
 	kernel->setting = setting;
 	r = fence(kernel);
 	if (r == 0)
@@ -59,40 +72,30 @@ int weft_kernel_recount(struct weft_kernel *kernel)
 	return weft_kernel_store_setting(kernel, &setting);
 }
 
-/* As many as weft_doomed holds. */
-static int cut_some(struct weft_kernel *kernel, const uint32_t *ids, size_t count, bool udp_only)
+int weft_kernel_cut_here(struct weft_kernel *kernel, const uint32_t *ids, size_t count, bool udp_only,
+			 uint32_t *ret_cut)
 {
-	weft_free_on_exit uint32_t *marks = calloc(count, sizeof(*marks));
+	weft_free_on_exit uint32_t *marks = NULL;
 	int doomed = bpf_map__fd(kernel->skel->maps.weft_doomed), r, cleared;
+	__u64 before;
 
+	if (kernel->cut_tcp < 0)
+		return -EOPNOTSUPP;
+	if (count > WEFT_ROLE_MAX_CUT)
+		return -E2BIG;
+	marks = calloc(count ? count : 1, sizeof(*marks));
 	if (!marks)
 		return -ENOMEM;
 	r = weft_map_update_many(doomed, sizeof(*ids), sizeof(*marks), ids, marks, (uint32_t)count);
+	before = kernel->skel->bss->weft_cut_count;
 	if (r == 0 && !udp_only)
 		r = weft_iter_run(kernel->cut_tcp, NULL);
 	if (r == 0)
 		r = weft_iter_run(kernel->cut_udp, NULL);
 	/* An id left behind would doom whoever gets it next. */
 	cleared = weft_map_delete_many(doomed, sizeof(*ids), ids, (uint32_t)count);
-	return r < 0 ? r : cleared;
-}
-
-int weft_kernel_cut_here(struct weft_kernel *kernel, const uint32_t *ids, size_t count, bool udp_only,
-			 uint32_t *ret_cut)
-{
-	__u64 before = kernel->skel->bss->weft_cut_count;
-	size_t most = bpf_map__max_entries(kernel->skel->maps.weft_doomed);
-
-	if (kernel->cut_tcp < 0)
-		return -EOPNOTSUPP;
-	for (size_t done = 0, part; done < count; done += part) {
-		int r;
-
-		part = count - done < most ? count - done : most;
-		r = cut_some(kernel, ids + done, part, udp_only);
-		if (r < 0)
-			return r;
-	}
+	if (r < 0 || cleared < 0)
+		return r < 0 ? r : cleared;
 	*ret_cut = (uint32_t)(kernel->skel->bss->weft_cut_count - before);
 	return 0;
 }

@@ -9,18 +9,14 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/netns_cookie.h"
 
 #define NAMES_DIR "/run/netns"
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71 /* Linux 5.14; newer than some libc's headers */
-#endif
 
 static bool is_netns(int fd)
 {
@@ -90,16 +86,9 @@ int weft_netns_run(int netns, int (*work)(void *context), void *context)
 
 static int ask_cookie(void *context)
 {
-	weft_close_on_exit int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	uint64_t cookie;
-	socklen_t size = sizeof(cookie);
+	int r = weft_netns_cookie_here(context);
 
-	if (fd < 0)
-		return -errno;
-	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) < 0)
-		return errno == ENOPROTOOPT ? -EOPNOTSUPP : -errno;
-	*(uint64_t *)context = cookie;
-	return 0;
+	return r == -ENOPROTOOPT ? -EOPNOTSUPP : r;
 }
 
 int weft_netns_cookie(int netns, uint64_t *ret_cookie)

@@ -170,8 +170,8 @@ WEFT_ABI_SIZE(struct weft_port, 4);
 #define WEFT_SETTING_F_METRICS 0x02u /* sockops counts */
 #define WEFT_SETTING_F_OPT_OUT 0x04u /* at least one opted-out CIDR or port: look it up */
 /*
- * main's own, never asked for by control: weft_live is being counted anew, or could not be. Until it is, some sockets are
- * missing from the half in force, so nobody may show it or go by it as the number of connections.
+ * main's own, never asked for by control: weft_live was adopted, is being counted anew, or could not be. Until it is, some
+ * sockets are missing from the half in force or still in it, so nobody may show it or go by it as the number of connections.
  */
 #define WEFT_SETTING_F_RECOUNT 0x80000000u
 

@@ -17,6 +17,7 @@
 #include "weft/abi/maps.h"
 
 #define WEFT_ROLE_VERSION 1
+#define WEFT_ROLE_MAX_CUT 16384 /* ids in one CUT: each is a walk over all sockets, to be done before control gives main up */
 
 enum weft_role_message_type {
 	/* control -> main; each is answered by RESULT with the same `serial` (READ: by DATA; HELLO, GROW: by READY) */
@@ -24,7 +25,7 @@ enum weft_role_message_type {
 	WEFT_ROLE_APPLY, /* memfd: a batch, see below */
 	WEFT_ROLE_READ, /* arg[0]: bit mask of enum weft_map -> DATA with memfd */
 	WEFT_ROLE_WATCH, /* arg[0]: number of watchers; EVENTS follow while it is > 0 */
-	WEFT_ROLE_CUT, /* memfd: array of __u32 endpoint ids in `count`; kill their sockets; arg[0] = 1: only UDP. RESULT arg[0] = sockets cut */
+	WEFT_ROLE_CUT, /* memfd: array of __u32 endpoint ids in `count`, at most WEFT_ROLE_MAX_CUT; kill their sockets; arg[0] = 1: only UDP. RESULT arg[0] = sockets cut */
 	WEFT_ROLE_BIND, /* name = a netns of /run/netns, arg[0] = workload, arg[1] = WEFT_POD_F_; RESULT arg[0] = cookie */
 	WEFT_ROLE_UNBIND, /* arg[0] = cookie */
 	WEFT_ROLE_SETTING, /* arg[0] = WEFT_SETTING_F_ to have */

@@ -196,6 +196,21 @@ static void test_too_long_and_two_fds(void **state)
 	assert_int_equal(open_fds(), before);
 }
 
+static void test_a_cut_has_a_limit(void **state)
+{
+	struct weft_role_message message = weft_role_message(WEFT_ROLE_CUT, 1), got;
+	struct weft_err err;
+
+	(void)state;
+	message.count = WEFT_ROLE_MAX_CUT;
+	message.bytes = message.count * sizeof(__u32);
+	assert_int_equal(weft_role_check(&message, sizeof(message), true, WEFT_ROLE_SIDE_CONTROL, &got, &err), 0);
+	message.count++;
+	message.bytes = message.count * sizeof(__u32);
+	assert_int_equal(weft_role_check(&message, sizeof(message), true, WEFT_ROLE_SIDE_CONTROL, &got, &err), -EBADMSG);
+	assert_contains(err.text, "CUT of 16385 endpoints, the limit is 16384");
+}
+
 static void test_names(void **state)
 {
 	struct weft_role_message message = weft_role_message(WEFT_ROLE_BIND, 1), got;
@@ -219,7 +234,7 @@ int main(void)
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(test_round_trip_with_memfd), TEST(test_round_trip_without), TEST(test_nothing_and_nobody), TEST(test_malformed),
-		TEST(test_too_long_and_two_fds),  TEST(test_names),
+		TEST(test_too_long_and_two_fds),  TEST(test_a_cut_has_a_limit), TEST(test_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

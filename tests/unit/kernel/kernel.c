@@ -1139,7 +1139,7 @@ static void sockets_are_shown_counted_and_cut(void **state)
 	int clients[CLIENTS], accepted[CLIENTS];
 	char above[PATH_MAX];
 	socklen_t size = sizeof(at);
-	static uint32_t many[40000];
+	static uint32_t many[WEFT_ROLE_MAX_CUT + 1];
 	uint32_t id = 1, other = 2, cut = 99;
 	struct pollfd wait;
 	char byte;
@@ -1187,11 +1187,13 @@ static void sockets_are_shown_counted_and_cut(void **state)
 		assert_int_equal(cut, 0);
 		assert_int_equal(weft_kernel_cut_here(kernel, &id, 1, true, &cut), 0);
 		assert_int_equal(cut, 0);
-		/* Among more than are cut at a time. */
+		/* Among as many as there may be, and not among more. */
 		for (uint32_t i = 0; i < WEFT_ARRAY_SIZE(many); i++)
 			many[i] = other + i;
-		many[WEFT_ARRAY_SIZE(many) - 1] = id;
-		assert_int_equal(weft_kernel_cut_here(kernel, many, WEFT_ARRAY_SIZE(many), false, &cut), 0);
+		many[WEFT_ROLE_MAX_CUT - 1] = id;
+		assert_int_equal(weft_kernel_cut_here(kernel, many, WEFT_ROLE_MAX_CUT + 1, false, &cut), -E2BIG);
+		assert_int_equal(cut, 0);
+		assert_int_equal(weft_kernel_cut_here(kernel, many, WEFT_ROLE_MAX_CUT, false, &cut), 0);
 		assert_int_equal(cut, CLIENTS - 1);
 		wait = (struct pollfd){ .fd = clients[1], .events = POLLIN };
 		assert_int_equal(poll(&wait, 1, 10000), 1);
