@@ -27,9 +27,32 @@ enum weft_init_type {
 	WEFT_INIT_ROLES = 1, /* `role` is how they stand; a new WEFT_FD_PEER may come along */
 	WEFT_INIT_RELOAD, /* SIGHUP */
 	WEFT_INIT_METRICS, /* WEFT_FD_METRICS comes along: it could not listen before; `role` as with ROLES */
+	WEFT_INIT_LINK, /* one end of a new socketpair comes along: `link`, and `proxy` where a proxy is at either end; replaces an older one */
+	WEFT_INIT_KEPT, /* to proxies: what main had kept, `kept` and its descriptor; one that was kept before comes again after a restart */
+	WEFT_INIT_DROPPED, /* to proxies: `kept` is no more */
 	/* role -> init */
 	WEFT_INIT_READY,
 	WEFT_INIT_PEER_HANGS, /* kill the other role, it does not answer */
+	WEFT_INIT_KEEP, /* main: hold this descriptor as `kept`, hand it to all proxies, also to later ones */
+	WEFT_INIT_DROP, /* main: let go of `kept` */
+	WEFT_INIT_SECURE, /* control: the secure lane is wanted: start keys and the proxies, if they do not run */
+};
+
+/* Which two roles a socketpair joins; each role has at most one of a kind, control, keys and main have one a proxy. */
+enum weft_link_kind {
+	WEFT_LINK_CONTROL_KEYS = 1,
+	WEFT_LINK_CONTROL_PROXY,
+	WEFT_LINK_KEYS_PROXY,
+	WEFT_LINK_MAIN_PROXY,
+	WEFT_LINK_KIND_MAX_
+};
+
+/* A listener that outlives main and proxies. */
+struct weft_kept {
+	uint64_t netns; /* cookie */
+	uint32_t workload;
+	uint16_t port; /* WEFT_PORT_OUTBOUND or WEFT_PORT_HBONE */
+	uint16_t family; /* AF_INET or AF_INET6 */
 };
 
 struct weft_init_role {
@@ -42,6 +65,9 @@ struct weft_init_message {
 	uint32_t magic; /* WEFT_ABI_MAGIC */
 	uint32_t type; /* enum weft_init_type */
 	int32_t metrics_error; /* -errno: nobody listens for /metrics though it is wanted */
+	uint32_t link; /* enum weft_link_kind */
+	uint32_t proxy; /* number */
+	struct weft_kept kept;
 	struct weft_init_role role[WEFT_AGENT_MAX_];
 };
 
@@ -54,5 +80,7 @@ int weft_init_receive(int channel, struct weft_init_message *ret_message, int *r
 int weft_init_run(struct weft_options *options);
 int weft_role_main_run(const struct weft_options *options);
 int weft_role_control_run(const struct weft_options *options);
+int weft_role_keys_run(const struct weft_options *options);
+int weft_role_proxy_run(const struct weft_options *options);
 
 #endif

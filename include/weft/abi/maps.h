@@ -12,9 +12,11 @@
  *   weft_endpoint              weft_affinity           (LRU: a cache)
  *   weft_endpoint_at           weft_aggregate, weft_histogram, weft_counter
  *   weft_workload_at           weft_event              (ring buffer)
- *   weft_pod
+ *   weft_pod                   weft_captured, weft_attest
  *   weft_optout_cidr, weft_optout_port
  *   weft_setting
+ *   weft_workload, weft_policy, weft_policy_source, weft_policy_cidr, weft_policy_port
+ *   weft_capture
  */
 #ifndef WEFT_ABI_MAPS_H
 #define WEFT_ABI_MAPS_H
@@ -168,6 +170,8 @@ WEFT_ABI_SIZE(struct weft_port, 4);
 
 #define WEFT_SETTING_F_BYPASS 0x01u /* translate nothing (existing connections keep their reverse state) */
 #define WEFT_SETTING_F_METRICS 0x02u /* sockops counts */
+#define WEFT_SETTING_F_SECURE 0x08u /* weft_workload has entries: look the peer up */
+#define WEFT_SETTING_F_ENCRYPT_SAME_NODE 0x10u /* MeshConfig sameNode: encrypted */
 #define WEFT_SETTING_F_OPT_OUT 0x04u /* at least one opted-out CIDR or port: look it up */
 /*
  * main's own, never asked for by control: weft_live was adopted, is being counted anew, or could not be. Until it is, some
@@ -234,6 +238,9 @@ enum weft_role {
 #define WEFT_SOCK_F_REPORTED 0x10u /* already in an `opened` */
 #define WEFT_SOCK_F_CLOSED 0x20u
 #define WEFT_SOCK_F_PAYLOAD_ACTIVE 0x40u /* bytes_acked counts our SYN */
+#define WEFT_SOCK_F_SECURE 0x80u /* taken to the agent's listener in its pod; endpoint_addr is where the agent is to go */
+#define WEFT_SOCK_F_AGENT 0x100u /* one of the agent's own, marked by main before it handed it out: left alone, not counted */
+#define WEFT_SOCK_F_ATTESTED 0x200u /* peers on one node, each known by its network namespace */
 
 struct weft_sock {
 	struct weft_addr frontend; /* what the application asked for */
@@ -343,6 +350,127 @@ struct weft_histogram {
 WEFT_ABI_SIZE(struct weft_histogram, 800);
 
 /* ---- weft_counter: PERCPU_ARRAY by enum weft_counter (lists/counter.h): __u64 ---- */
+
+/*
+ * ---- the secure lane ----
+ *
+ * weft_workload: HASH workload id (__u32) -> what connecting to it, and from it, is like. No entry: nothing special.
+ */
+
+#define WEFT_WORKLOAD_F_TUNNEL 0x01u /* takes HBONE on its port 15008 */
+#define WEFT_WORKLOAD_F_LOCAL 0x02u /* on this node */
+
+struct weft_workload {
+	__u32 policy; /* the set in weft_policy that judges connections to it; 0: all are allowed */
+	__u32 source; /* by which weft_policy_source knows its identity: the lowest workload id of those that share it */
+	__u32 flags; /* WEFT_WORKLOAD_F_ */
+	__u32 pad;
+};
+WEFT_ABI_SIZE(struct weft_workload, 16);
+
+/*
+ * A policy set is the sum of what applies to a workload: PeerAuthentication and AuthorizationPolicies, as clauses. A
+ * clause is a conjunction {source identity, client address, destination port}; each of the three is looked up once and answers with
+ * the clauses that it does not contradict, as bits; their AND is what matches. Deny if that meets `deny`; else allow if there
+ * is no ALLOW policy, or if it meets `allow`. A changed set gets a new id and one flip of weft_workload.
+ */
+#define WEFT_POLICY_MAX_CLAUSES 256
+
+struct weft_clauses {
+	__u64 word[WEFT_POLICY_MAX_CLAUSES / 64];
+};
+
+#define WEFT_POLICY_F_ALLOW 0x01u /* an ALLOW policy applies, if only one without a rule: what none allows is denied */
+#define WEFT_POLICY_F_DRY_ALLOW 0x02u /* the same of those in dry-run, which only count */
+
+struct weft_policy { /* weft_policy: HASH set id (__u32) */
+	struct weft_clauses deny;
+	struct weft_clauses allow;
+	struct weft_clauses dry_deny;
+	struct weft_clauses dry_allow;
+	struct weft_clauses no_source; /* clauses that a peer without identity does not contradict */
+	struct weft_clauses any_address; /* clauses that an address in none of the set's prefixes does not contradict */
+	struct weft_clauses any_port; /* clauses that a port which the set does not name does not contradict */
+	__u32 flags; /* WEFT_POLICY_F_ */
+	__u32 pad;
+};
+WEFT_ABI_SIZE(struct weft_policy, 232);
+
+/* weft_policy_source: HASH -> struct weft_clauses. A known source without an entry is denied: the tables are not there yet. */
+struct weft_policy_source_key {
+	__u32 policy;
+	__u32 source; /* weft_workload.source */
+};
+WEFT_ABI_SIZE(struct weft_policy_source_key, 8);
+
+/* weft_policy_cidr: LPM_TRIE -> struct weft_clauses; a prefix's value is already that of all prefixes around it. */
+struct weft_policy_cidr_key {
+	__u32 bits; /* 32 of `policy` + those of the 128; an IPv4 prefix counts from 96 */
+	__be32 policy; /* network order only so that it is a prefix at all */
+	struct weft_addr addr;
+};
+WEFT_ABI_SIZE(struct weft_policy_cidr_key, 24);
+
+/* weft_policy_port: HASH -> struct weft_clauses */
+struct weft_policy_port_key {
+	__u32 policy;
+	__be16 port;
+	__u16 pad;
+};
+WEFT_ABI_SIZE(struct weft_policy_port_key, 8);
+
+/* ---- weft_capture: HASH netns cookie (__u64) of an attached pod -> the agent's listeners in it; main's own ---- */
+struct weft_capture {
+	struct weft_addr addr[2]; /* the pod's own IPv4 and IPv6 address; ::, where it has none */
+	__u32 workload;
+	__be16 port; /* of the outbound listener, 15001 */
+	__u16 pad;
+};
+WEFT_ABI_SIZE(struct weft_capture, 40);
+
+/*
+ * ---- weft_captured: HASH -> struct weft_original, from SYN to CLOSE of the application's socket ----
+ * What SO_ORIGINAL_DST answers the agent (level SOL_IP, size of struct weft_original) on a connection that it accepted.
+ */
+struct weft_captured_key {
+	struct weft_addr addr; /* the application's end, which the agent sees as its peer */
+	__be16 port;
+	__u16 pad;
+};
+WEFT_ABI_SIZE(struct weft_captured_key, 20);
+
+struct weft_original {
+	struct weft_addr frontend; /* what the application asked for */
+	struct weft_addr endpoint_addr; /* what was chosen for it */
+	__be16 frontend_port;
+	__be16 endpoint_port;
+	__u32 service; /* 0: it asked for the endpoint itself */
+	__u32 endpoint; /* id, 0: as above */
+	__u32 workload; /* the application's own, by its network namespace */
+	__u32 peer; /* the endpoint's */
+	__u32 pad;
+	__u64 netns; /* cookie */
+	__u64 cookie; /* of the application's socket */
+};
+WEFT_ABI_SIZE(struct weft_original, 72);
+
+/* ---- weft_attest: HASH -> struct weft_attested, from a SYN to ESTABLISHED or CLOSE ---- */
+struct weft_attest_key {
+	struct weft_addr client;
+	struct weft_addr server;
+	__be16 client_port;
+	__be16 server_port;
+};
+WEFT_ABI_SIZE(struct weft_attest_key, 36);
+
+#define WEFT_ATTESTED_F_AGENT 0x01u /* the agent's own dial to its application: it has judged already */
+
+struct weft_attested {
+	__u64 netns; /* cookie of the client's network namespace */
+	__u32 workload; /* the client's, by that namespace */
+	__u32 flags; /* WEFT_ATTESTED_F_ */
+};
+WEFT_ABI_SIZE(struct weft_attested, 16);
 
 /* ---- weft_event: RINGBUF of struct weft_event, while somebody watches ---- */
 
