@@ -18,6 +18,7 @@
 #include "base/table.h"
 #include "model/mesh.h"
 #include "proxy/headers.h"
+#include "proxy/pool.h"
 
 #ifndef SO_ORIGINAL_DST
 #define SO_ORIGINAL_DST 80
@@ -30,32 +31,18 @@
 #define REST_MS 100 /* before accept() is tried again when descriptors ran out */
 #define RECHECK_TICKS 10 /* certificates end by the clock alone, and clocks jump */
 #define SHRINK_TICKS 30
-#define POOL_FIRST 2 /* sockets of a pool that nobody has used yet: enough to begin, and a hundred pods cost little */
 #define SAY_BURST 20 /* sentences at once, and five a second after that: a flood of refusals must not become one of lines */
 #define SAY_NS 200000000ull
 
 enum { FAMILIES = 2, POOLS = WEFT_PROXY_SOCKET_MAX_ * FAMILIES };
 
-/* Sockets of one pod, kind and family, made by main: bound to nothing yet. */
-struct pool {
-	int fd[WEFT_PROXY_MAX_SOCKETS];
-	unsigned int count;
-	unsigned int target; /* to have: doubled when it ran empty, halved when it rests */
-	unsigned int asked; /* on their way */
-	unsigned int owed; /* to the engine */
-	uint32_t serial; /* of what is on its way */
-	uint64_t retry_ns; /* not to be asked for before */
-	bool used; /* since it was last looked at */
-	unsigned int waiting; /* streams, in this queue: */
-	struct flow *first, **last;
-};
-
 struct pod {
 	UT_hash_handle hh; /* by netns */
+	struct weft_node *node;
 	uint64_t netns;
 	uint32_t workload;
 	struct listener *listeners;
-	struct pool pool[POOLS]; /* by pool_of() */
+	struct weft_pool pool[POOLS]; /* by pool_of() */
 };
 
 struct listener {
@@ -79,8 +66,7 @@ struct identity {
 /* One application connection, from when the engine has it until it ends. */
 struct flow {
 	struct flow *next, **back; /* of all */
-	struct flow *wait_next; /* in a pool's queue */
-	struct pool *pool; /* that it waits at; NULL: it does not */
+	struct weft_pool_wait wait; /* for a socket to its application */
 	struct weft_node *node;
 	struct weft_hbone_stream *stream;
 	struct weft_identity *identity; /* ours */
@@ -244,159 +230,79 @@ static struct pod *pod_of(const struct weft_node *node, uint64_t netns)
 	return pod;
 }
 
-static struct pool *pool_of(struct pod *pod, enum weft_proxy_socket kind, int family)
+static struct weft_pool *pool_of(struct pod *pod, enum weft_proxy_socket kind, int family)
 {
 	return &pod->pool[kind * FAMILIES + (family == AF_INET6)];
 }
 
-/* Ahead of need: when less than half of what there should be is left, or somebody waits. */
-static void fill(struct weft_node *node, struct pod *pod, struct pool *pool)
+static int family_of_pool(const struct pod *pod, const struct weft_pool *pool)
 {
-	const ptrdiff_t at = pool - pod->pool;
-	unsigned int wait = pool->owed + pool->waiting, want = wait + (pool->target > pool->count ? pool->target - pool->count : 0);
-
-	if (pool->asked || (!wait && pool->count * 2 > pool->target) || want == 0 || weft_loop_now_ns(node->loop) < pool->retry_ns)
-		return;
-	if (want > WEFT_PROXY_MAX_SOCKETS)
-		want = WEFT_PROXY_MAX_SOCKETS;
-	if (++node->serial == 0)
-		node->serial = 1;
-	if (node->ops.want(node->ops.context, node->serial, pod->netns, (enum weft_proxy_socket)(at / FAMILIES), at % FAMILIES ? AF_INET6 : AF_INET,
-			   want) < 0)
-		return; /* the tick asks again */
-	pool->asked = want;
-	pool->serial = node->serial;
+	return (pool - pod->pool) % FAMILIES ? AF_INET6 : AF_INET;
 }
 
-static void fill_all(struct weft_node *node, struct pod *pod)
+static int want(void *context, struct weft_pool *pool, unsigned int number)
 {
-	for (size_t i = 0; i < POOLS; i++)
-		if (pod->pool[i].target)
-			fill(node, pod, &pod->pool[i]);
+	const struct pod *pod = context;
+	const struct weft_node_ops *ops = &pod->node->ops;
+
+	return ops->want(ops->context, pool->serial, pod->netns, (enum weft_proxy_socket)((pool - pod->pool) / FAMILIES),
+			 family_of_pool(pod, pool), number);
 }
 
-/* -EINPROGRESS: there will be one. */
-static int take(struct weft_node *node, struct pod *pod, struct pool *pool)
-{
-	int fd = -EINPROGRESS;
+/* A socket that was promised to the engine. */
+struct owed {
+	struct weft_pool_wait wait;
+	struct weft_node *node;
+	uint64_t netns;
+	int family;
+};
 
-	pool->used = true;
-	if (!pool->first && !pool->owed && pool->count)
-		fd = pool->fd[--pool->count];
-	if (!pool->count && pool->target < WEFT_PROXY_MAX_SOCKETS)
-		pool->target = pool->target ? pool->target * 2 : POOL_FIRST;
+static void give_engine(struct weft_pool_wait *wait, int fd)
+{
+	struct owed *owed = (struct owed *)(void *)((char *)wait - offsetof(struct owed, wait));
+
+	weft_hbone_socket(owed->node->hbone, owed->netns, owed->family, fd);
+	free(owed);
+}
+
+static int on_socket(void *context, uint64_t netns, int family)
+{
+	struct weft_node *node = context;
+	struct pod *pod = pod_of(node, netns);
+	struct owed *owed;
+	int fd;
+
+	if (!pod)
+		return -ENOENT;
+	owed = malloc(sizeof(*owed));
+	if (!owed)
+		return -ENOMEM;
+	*owed = (struct owed){ { .got = give_engine }, node, netns, family };
+	fd = weft_pool_take(pool_of(pod, WEFT_PROXY_SOCKET_OUTBOUND, family), &owed->wait, weft_loop_now_ns(node->loop));
 	if (fd >= 0)
-		fill(node, pod, pool);
+		free(owed);
 	return fd;
 }
 
-static void unwait(struct flow *flow)
-{
-	struct pool *pool = flow->pool;
-	struct flow **at;
-
-	if (!pool)
-		return;
-	for (at = &pool->first; *at != flow; at = &(*at)->wait_next)
-		;
-	*at = flow->wait_next;
-	if (pool->last == &flow->wait_next)
-		pool->last = at;
-	pool->waiting--;
-	flow->pool = NULL;
-}
-
-static void refuse(struct flow *flow, int status)
-{
-	unwait(flow);
-	flow->answered = true;
-	weft_hbone_refuse(flow->stream, status);
-}
-
-static void no_socket(struct weft_node *node, struct flow *flow, int error)
-{
-	count(node, WEFT_PROXY_COUNT_NO_SOCKET);
-	say(node, WEFT_LOG_WARNING, "refused a connection to port %u of %s: %s", flow->port, workload_label(node, flow->workload).text,
-	    error == -ENOENT   ? "it is attached no longer"
-	    : error == -EMFILE ? "this node may have no more sockets: raise the limit of open files of weftd"
-			       : strerror(-error));
-	refuse(flow, 503);
-}
-
-/* Nobody who waits is left behind: they get an error, and the pool what comes later. */
-static void fail_waiters(struct weft_node *node, uint64_t netns, struct pool *pool, int family, int error)
-{
-	unsigned int owed = pool->owed;
-
-	pool->owed = 0;
-	while (pool->first)
-		no_socket(node, pool->first, error);
-	for (; owed; owed--)
-		weft_hbone_socket(node->hbone, netns, family, error);
-}
-
-static void dial(struct flow *flow, int fd);
-
 void weft_node_sockets(struct weft_node *node, uint32_t serial, const int *fds, size_t number, int error)
 {
-	struct pod *pod;
-	struct pool *pool = NULL;
-	size_t at = 0, i;
-
-	for (pod = node->pods; pod && !pool; pod = pool ? pod : pod->hh.next)
-		for (i = 0; i < POOLS && !pool; i++)
-			if (pod->pool[i].asked && pod->pool[i].serial == serial)
-				pool = &pod->pool[i];
-	if (pool) {
-		uint64_t netns = pod->netns;
-		int family = (pool - pod->pool) % FAMILIES ? AF_INET6 : AF_INET;
-
-		pool->asked = 0;
-		for (; at < number && (pool->owed || pool->first); at++) {
-			if (pool->owed) {
-				pool->owed--;
-				weft_hbone_socket(node->hbone, netns, family, fds[at]);
-			} else {
-				struct flow *flow = pool->first;
-
-				unwait(flow);
-				dial(flow, fds[at]);
+	for (struct pod *pod = node->pods; pod; pod = pod->hh.next)
+		for (size_t i = 0; i < POOLS; i++)
+			if (pod->pool[i].asked && pod->pool[i].serial == serial) {
+				weft_pool_give(&pod->pool[i], fds, number, error, weft_loop_now_ns(node->loop));
+				return;
 			}
-		}
-		for (; at < number && pool->count < WEFT_PROXY_MAX_SOCKETS; at++)
-			pool->fd[pool->count++] = fds[at];
-		if (error) {
-			pool->retry_ns = weft_loop_now_ns(node->loop) + TICK_MS * 1000000ull;
-			fail_waiters(node, netns, pool, family, error);
-		} else {
-			fill(node, pod, pool);
-		}
-	}
-	for (; at < number; at++)
-		close(fds[at]);
+	for (size_t i = 0; i < number; i++)
+		close(fds[i]);
 }
 
 void weft_node_asks_anew(struct weft_node *node)
 {
-	for (struct pod *pod = node->pods; pod; pod = pod->hh.next) {
+	for (struct pod *pod = node->pods; pod; pod = pod->hh.next)
 		for (size_t i = 0; i < POOLS; i++) {
-			pod->pool[i].asked = 0;
-			pod->pool[i].retry_ns = 0;
+			weft_pool_forget(&pod->pool[i]);
+			weft_pool_fill(&pod->pool[i], weft_loop_now_ns(node->loop));
 		}
-		fill_all(node, pod);
-	}
-}
-
-/* What rests gives back half of what it may have, down to what it began with. */
-static void shrink(struct pool *pool)
-{
-	if (pool->used || pool->target <= POOL_FIRST) {
-		pool->used = false;
-		return;
-	}
-	pool->target /= 2;
-	while (pool->count > pool->target)
-		close(pool->fd[--pool->count]);
 }
 
 /* ---- identities ---- */
@@ -542,7 +448,7 @@ static struct flow *flow_free(struct flow *flow)
 {
 	if (!flow)
 		return NULL;
-	unwait(flow);
+	weft_pool_unwait(&flow->wait);
 	*flow->back = flow->next;
 	if (flow->next)
 		flow->next->back = flow->back;
@@ -758,6 +664,25 @@ static int bind_client(const struct flow *flow, int fd, uint16_t port)
 	return bind(fd, (struct sockaddr *)&from, size) < 0 ? -errno : 0;
 }
 
+static void refuse(struct flow *flow, int status)
+{
+	weft_pool_unwait(&flow->wait);
+	flow->answered = true;
+	weft_hbone_refuse(flow->stream, status);
+}
+
+static void no_socket(struct flow *flow, int error)
+{
+	struct weft_node *node = flow->node;
+
+	count(node, WEFT_PROXY_COUNT_NO_SOCKET);
+	say(node, WEFT_LOG_WARNING, "refused a connection to port %u of %s: %s", flow->port, workload_label(node, flow->workload).text,
+	    error == -ENOENT   ? "it is attached no longer"
+	    : error == -EMFILE ? "this node may have no more sockets: raise the limit of open files of weftd"
+			       : strerror(-error));
+	refuse(flow, 503);
+}
+
 static void reach(struct flow *flow);
 
 static void dial(struct flow *flow, int fd)
@@ -790,29 +715,27 @@ static void dial(struct flow *flow, int fd)
 	weft_hbone_dial(flow->stream, fd);
 }
 
+static void reached(struct weft_pool_wait *wait, int fd)
+{
+	struct flow *flow = (struct flow *)(void *)((char *)wait - offsetof(struct flow, wait));
+
+	if (fd < 0)
+		no_socket(flow, fd);
+	else
+		dial(flow, fd);
+}
+
 static void reach(struct flow *flow)
 {
 	struct weft_node *node = flow->node;
 	struct pod *pod = pod_of(node, flow->netns);
-	struct pool *pool;
-	int fd;
+	int fd = -ENOENT;
 
-	if (!pod) {
-		no_socket(node, flow, -ENOENT);
-		return;
-	}
-	pool = pool_of(pod, WEFT_PROXY_SOCKET_INBOUND, family_of(&flow->local));
-	fd = take(node, pod, pool);
-	if (fd >= 0) {
-		dial(flow, fd);
-		return;
-	}
-	flow->pool = pool;
-	flow->wait_next = NULL;
-	*pool->last = flow;
-	pool->last = &flow->wait_next;
-	pool->waiting++;
-	fill(node, pod, pool);
+	flow->wait.got = reached;
+	if (pod)
+		fd = weft_pool_take(pool_of(pod, WEFT_PROXY_SOCKET_INBOUND, family_of(&flow->local)), &flow->wait, weft_loop_now_ns(node->loop));
+	if (fd != -EINPROGRESS)
+		reached(&flow->wait, fd);
 }
 
 /* Whether the authority is where this connection came in; `why` ends "refused a request of X to Y: ". */
@@ -857,7 +780,7 @@ static void on_request(void *context, struct weft_hbone_stream *stream, const st
 	struct weft_verdict verdict;
 	struct weft_err why = { "" };
 	struct flow *flow;
-	uint16_t port;
+	uint16_t port = 0;
 	bool loop;
 
 	if (!pod || !node->data || node->drains) {
@@ -897,24 +820,6 @@ static void on_request(void *context, struct weft_hbone_stream *stream, const st
 	flow->remote_port = client_port(peer, headers->forwarded);
 	*ret_user = flow;
 	reach(flow);
-}
-
-static int on_socket(void *context, uint64_t netns, int family)
-{
-	struct weft_node *node = context;
-	struct pod *pod = pod_of(node, netns);
-	struct pool *pool;
-	int fd;
-
-	if (!pod)
-		return -ENOENT;
-	pool = pool_of(pod, WEFT_PROXY_SOCKET_OUTBOUND, family);
-	fd = take(node, pod, pool);
-	if (fd == -EINPROGRESS) {
-		pool->owed++;
-		fill(node, pod, pool);
-	}
-	return fd;
 }
 
 /* ---- connections that come ---- */
@@ -1077,9 +982,10 @@ static struct pod *pod_new(struct weft_node *node, uint64_t netns)
 
 	if (!pod)
 		return NULL;
+	pod->node = node;
 	pod->netns = netns;
 	for (size_t i = 0; i < POOLS; i++)
-		pod->pool[i].last = &pod->pool[i].first;
+		weft_pool_init(&pod->pool[i], want, pod, &node->serial);
 	HASH_ADD(hh, node->pods, netns, sizeof(pod->netns), pod);
 	return pod;
 }
@@ -1087,13 +993,8 @@ static struct pod *pod_new(struct weft_node *node, uint64_t netns)
 static void pod_free(struct weft_node *node, struct pod *pod)
 {
 	HASH_DELETE(hh, node->pods, pod);
-	for (size_t i = 0; i < POOLS; i++) {
-		struct pool *pool = &pod->pool[i];
-
-		fail_waiters(node, pod->netns, pool, i % FAMILIES ? AF_INET6 : AF_INET, -ENOENT);
-		while (pool->count)
-			close(pool->fd[--pool->count]);
-	}
+	for (size_t i = 0; i < POOLS; i++)
+		weft_pool_done(&pod->pool[i]);
 	free(pod);
 }
 
@@ -1115,16 +1016,10 @@ static void first_sockets(struct weft_node *node, struct pod *pod, const struct 
 
 	if (listener->family == AF_INET6)
 		getsockopt(listener->io.fd, SOL_IPV6, IPV6_V6ONLY, &only_v6, &size);
-	for (int family = AF_INET;; family = AF_INET6) {
-		struct pool *pool = pool_of(pod, kind, family);
-
-		if (!pool->target && (family == listener->family || (family == AF_INET && !only_v6)))
-			pool->target = POOL_FIRST;
-		if (pool->target)
-			fill(node, pod, pool);
-		if (family == AF_INET6)
-			return;
-	}
+	if (listener->family == AF_INET || !only_v6)
+		weft_pool_begin(pool_of(pod, kind, AF_INET), weft_loop_now_ns(node->loop));
+	if (listener->family == AF_INET6)
+		weft_pool_begin(pool_of(pod, kind, AF_INET6), weft_loop_now_ns(node->loop));
 }
 
 int weft_node_keep(struct weft_node *node, const struct weft_node_listener *wanted, int fd)
@@ -1256,11 +1151,12 @@ static void tick(struct weft_loop_timer *timer)
 	go_on(node);
 	if (node->trust && node->ticks % RECHECK_TICKS == 0)
 		weft_hbone_recheck(node->hbone, node->trust, time(NULL));
-	for (struct pod *pod = node->pods; pod; pod = pod->hh.next) {
-		for (size_t i = 0; look && i < POOLS; i++)
-			shrink(&pod->pool[i]);
-		fill_all(node, pod);
-	}
+	for (struct pod *pod = node->pods; pod; pod = pod->hh.next)
+		for (size_t i = 0; i < POOLS; i++) {
+			if (look)
+				weft_pool_rest(&pod->pool[i]);
+			weft_pool_fill(&pod->pool[i], weft_loop_now_ns(node->loop));
+		}
 }
 
 void weft_node_drain(struct weft_node *node)
