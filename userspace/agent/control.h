@@ -25,7 +25,8 @@ struct weft_binding; /* control_bind.c */
 struct weft_control {
 	const struct weft_options *options;
 	sd_event *loop;
-	struct weft_init_role roles[WEFT_AGENT_MAX_]; /* as init last said */
+	sd_event_source *init_io;
+	struct weft_init_role roles[WEFT_AGENT_PROCESSES]; /* as init last said */
 	int metrics_error; /* likewise: -errno why there is no listener for /metrics yet */
 	int state; /* folder */
 	int config; /* the configuration directory as init could open it, -1; the watch's once there is one */
