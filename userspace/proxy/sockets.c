@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proxy/pool.h"
+#include "proxy/sockets.h"
 
 #include <errno.h>
 #include <unistd.h>
 
-void weft_pool_init(struct weft_pool *pool, weft_pool_want *want, void *context, uint32_t *serials)
+void weft_sockets_init(struct weft_sockets *pool, weft_sockets_want *want, void *context, uint32_t *serials)
 {
-	*pool = (struct weft_pool){ .want = want, .context = context, .serials = serials };
+	*pool = (struct weft_sockets){ .want = want, .context = context, .serials = serials };
 	pool->last = &pool->first;
 }
 
-static void fail(struct weft_pool *pool, int error)
+static void fail(struct weft_sockets *pool, int error)
 {
 	/* Only those who wait now: one that comes back at once waits anew. */
 	for (unsigned int left = pool->waiting; left && pool->first; left--) {
-		struct weft_pool_wait *wait = pool->first;
+		struct weft_sockets_wait *wait = pool->first;
 
-		weft_pool_unwait(wait);
+		weft_sockets_unwait(wait);
 		wait->got(wait, error);
 	}
 }
 
-void weft_pool_done(struct weft_pool *pool)
+void weft_sockets_done(struct weft_sockets *pool)
 {
 	while (pool->first)
 		fail(pool, -ENOENT);
@@ -30,7 +30,7 @@ void weft_pool_done(struct weft_pool *pool)
 }
 
 /* Ahead of need: when half of what there should be is gone, or somebody waits. */
-void weft_pool_fill(struct weft_pool *pool, uint64_t now_ns)
+void weft_sockets_fill(struct weft_sockets *pool, uint64_t now_ns)
 {
 	unsigned int missing = pool->waiting + (pool->target > pool->count ? pool->target - pool->count : 0);
 
@@ -43,20 +43,20 @@ void weft_pool_fill(struct weft_pool *pool, uint64_t now_ns)
 		pool->asked = missing;
 }
 
-void weft_pool_begin(struct weft_pool *pool, uint64_t now_ns)
+void weft_sockets_begin(struct weft_sockets *pool, uint64_t now_ns)
 {
 	if (!pool->target)
-		pool->target = WEFT_POOL_FIRST;
-	weft_pool_fill(pool, now_ns);
+		pool->target = WEFT_SOCKETS_FIRST;
+	weft_sockets_fill(pool, now_ns);
 }
 
-int weft_pool_take(struct weft_pool *pool, struct weft_pool_wait *wait, uint64_t now_ns)
+int weft_sockets_take(struct weft_sockets *pool, struct weft_sockets_wait *wait, uint64_t now_ns)
 {
 	int fd = pool->count && !pool->waiting ? pool->fd[--pool->count] : -EINPROGRESS;
 
 	pool->used = true;
 	if (!pool->count && pool->target < WEFT_PROXY_MAX_SOCKETS)
-		pool->target = pool->target ? pool->target * 2 : WEFT_POOL_FIRST;
+		pool->target = pool->target ? pool->target * 2 : WEFT_SOCKETS_FIRST;
 	if (fd < 0) {
 		wait->pool = pool;
 		wait->next = NULL;
@@ -64,14 +64,14 @@ int weft_pool_take(struct weft_pool *pool, struct weft_pool_wait *wait, uint64_t
 		pool->last = &wait->next;
 		pool->waiting++;
 	}
-	weft_pool_fill(pool, now_ns);
+	weft_sockets_fill(pool, now_ns);
 	return fd;
 }
 
-void weft_pool_unwait(struct weft_pool_wait *wait)
+void weft_sockets_unwait(struct weft_sockets_wait *wait)
 {
-	struct weft_pool *pool = wait->pool;
-	struct weft_pool_wait **at;
+	struct weft_sockets *pool = wait->pool;
+	struct weft_sockets_wait **at;
 
 	if (!pool)
 		return;
@@ -84,15 +84,15 @@ void weft_pool_unwait(struct weft_pool_wait *wait)
 	wait->pool = NULL;
 }
 
-void weft_pool_give(struct weft_pool *pool, const int *fds, size_t count, int error, uint64_t now_ns)
+void weft_sockets_give(struct weft_sockets *pool, const int *fds, size_t count, int error, uint64_t now_ns)
 {
 	size_t at = 0;
 
 	pool->asked = 0;
 	for (; at < count && pool->first; at++) {
-		struct weft_pool_wait *wait = pool->first;
+		struct weft_sockets_wait *wait = pool->first;
 
-		weft_pool_unwait(wait);
+		weft_sockets_unwait(wait);
 		wait->got(wait, fds[at]);
 	}
 	for (; at < count; at++) {
@@ -102,21 +102,21 @@ void weft_pool_give(struct weft_pool *pool, const int *fds, size_t count, int er
 			close(fds[at]);
 	}
 	if (error) {
-		pool->retry_ns = now_ns + WEFT_POOL_RETRY_NS;
+		pool->retry_ns = now_ns + WEFT_SOCKETS_RETRY_NS;
 		fail(pool, error);
 	}
-	weft_pool_fill(pool, now_ns);
+	weft_sockets_fill(pool, now_ns);
 }
 
-void weft_pool_forget(struct weft_pool *pool)
+void weft_sockets_forget(struct weft_sockets *pool)
 {
 	pool->asked = 0;
 	pool->retry_ns = 0;
 }
 
-void weft_pool_rest(struct weft_pool *pool)
+void weft_sockets_rest(struct weft_sockets *pool)
 {
-	if (pool->used || pool->target <= WEFT_POOL_FIRST) {
+	if (pool->used || pool->target <= WEFT_SOCKETS_FIRST) {
 		pool->used = false;
 		return;
 	}
