@@ -122,8 +122,6 @@ void weft_hbone_dial(struct weft_hbone_stream *stream, int fd);
 void weft_hbone_cut(struct weft_hbone_stream *stream);
 /* All connections whose peer `trust` no longer believes, or that show `identity` of a certificate that has ended. */
 void weft_hbone_recheck(struct weft_hbone *hbone, const struct weft_trust *trust, time_t now);
-/* What weft_remote_ops.ready of `keys` is to call: a signature came for `waiter`, a connection of this engine. */
-void weft_hbone_signed(struct weft_hbone *hbone, void *waiter);
 /* Sockets that -EINPROGRESS promised; `fd` < 0: there is none, for this error. */
 void weft_hbone_socket(struct weft_hbone *hbone, uint64_t netns, int family, int fd);
 /* For weft_remote_ops.ready: a signature came, or will not, for this waiter, which was the engine's. */

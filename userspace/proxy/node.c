@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -307,7 +306,7 @@ void weft_node_asks_anew(struct weft_node *node)
 
 void weft_node_signed(struct weft_node *node, void *waiter)
 {
-	weft_hbone_signed(node->hbone, waiter);
+	weft_hbone_ready(node->hbone, waiter);
 }
 
 /* ---- identities ---- */
@@ -924,7 +923,6 @@ static int accept_one(struct listener *listener)
 	weft_cleanup(accepted_freep) struct accepted *accepted = NULL;
 	struct sockaddr_storage from, own;
 	socklen_t size = sizeof(from), own_size = sizeof(own);
-	const int yes = 1;
 	int fd = accept4(listener->io.fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (fd < 0)
@@ -934,7 +932,6 @@ static int accept_one(struct listener *listener)
 		reset(fd);
 		return 0;
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	accepted->fd = fd;
 	accepted->server = listener->port == WEFT_PORT_HBONE;
 	accepted->netns = listener->pod->netns;

@@ -148,7 +148,7 @@ void weft_hbone_drain(struct weft_hbone *hbone)
 	told.drains++;
 }
 
-void weft_hbone_signed(struct weft_hbone *hbone, void *waiter)
+void weft_hbone_ready(struct weft_hbone *hbone, void *waiter)
 {
 	(void)hbone;
 	(void)waiter;
