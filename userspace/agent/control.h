@@ -2,7 +2,8 @@
 /*
  * The inside of role control, shared by its files: role_control.c is the role
  * itself, control_config.c brings files to the kernel, control_bind.c network
- * namespaces to workloads, control_serve.c answers the CLI and Prometheus.
+ * namespaces to workloads, control_attach.c takes workloads into the secure lane,
+ * control_secure.c speaks with keys and proxies, control_serve.c answers the CLI and Prometheus.
  */
 #ifndef WEFT_AGENT_CONTROL_H
 #define WEFT_AGENT_CONTROL_H
@@ -21,6 +22,8 @@
 #include "model/model.h"
 
 struct weft_binding; /* control_bind.c */
+struct weft_attachment; /* control_attach.c */
+struct weft_secure; /* control_secure.c */
 
 struct weft_control {
 	const struct weft_options *options;
@@ -65,12 +68,17 @@ struct weft_control {
 	uint64_t *stale; /* cookies of weft_pod that no binding has claimed yet */
 	size_t stale_count;
 	struct weft_watch *netns;
+	struct weft_attachment *attachments;
+	uint64_t *captured; /* cookies of weft_capture that no attachment has claimed yet */
+	size_t captured_count;
+	struct weft_secure *secure;
 	sd_event_source *bind_later;
 	unsigned int bind_retry_ms;
 
 	struct weft_problems whole; /* what the model's last commit said */
 	struct weft_problems host; /* what this node says to the files: the directory, ports that are taken */
 	struct weft_problems unbound; /* network namespaces that cannot be bound */
+	struct weft_problems unattached; /* workloads that cannot be attached */
 	struct weft_said *said; /* problems that were logged */
 
 	bool flags_sent;
@@ -142,6 +150,33 @@ void weft_control_bind(struct weft_control *control);
 void weft_control_bind_forget(struct weft_control *control, uint64_t *cookies, size_t count);
 /* Node ports that a process of this host listens on: adds notices to `problems`. */
 void weft_control_check_node_ports(struct weft_control *control, struct weft_problems *problems);
+
+/* control_attach.c */
+/* Attaches and detaches what the model wants; true: something is to be tried again. For weft_control_bind(). */
+bool weft_control_attach(struct weft_control *control);
+/* Any name may mean another namespace now. */
+void weft_control_attach_again(struct weft_control *control);
+/* A new main: as weft_control_bind_forget(), with the cookies of its weft_capture. */
+void weft_control_attach_forget(struct weft_control *control, uint64_t *cookies, size_t count);
+void weft_control_attach_stop(struct weft_control *control);
+/* An array: who is attached, and who is not and why. */
+struct json_object *weft_control_attach_json(const struct weft_control *control);
+
+/* control_secure.c */
+int weft_control_secure_start(struct weft_control *control);
+void weft_control_secure_stop(struct weft_control *control);
+/* The model put something in force: tells keys and proxies what they need of it, and init that they are needed at all. */
+void weft_control_secure_update(struct weft_control *control, bool mesh_changed);
+/* Takes `fd`. */
+int weft_control_secure_link(struct weft_control *control, uint32_t link, uint32_t proxy, int fd);
+void weft_control_secure_log_level(struct weft_control *control);
+void weft_control_secure_problems(const struct weft_control *control, void (*each)(void *context, const struct weft_problem *problem),
+				  void *context);
+/* Arrays: docs/CONTROL.md. */
+struct json_object *weft_control_identities_json(const struct weft_control *control);
+struct json_object *weft_control_secure_conns_json(struct weft_control *control);
+/* Adds struct weft_metrics_identity to `ret_expiries`, and to `ret_counts` by lists/proxy.h what all proxies counted. -ENOMEM. */
+int weft_control_secure_metrics(struct weft_control *control, struct weft_buf *ret_expiries, uint64_t *ret_counts);
 
 /* control_serve.c */
 int weft_control_serve_start(struct weft_control *control, struct weft_err *err);

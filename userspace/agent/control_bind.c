@@ -170,6 +170,7 @@ void weft_control_bind(struct weft_control *control)
 		}
 	while (control->greeted && control->stale_count)
 		unbind(control, control->stale[--control->stale_count]);
+	incomplete = weft_control_attach(control) || incomplete;
 	if (!incomplete) {
 		control->bind_retry_ms = 0;
 		sd_event_source_set_enabled(control->bind_later, SD_EVENT_OFF);
@@ -210,6 +211,7 @@ static void on_netns(void *context, int dir)
 	(void)dir;
 	for (struct weft_binding *binding = control->bindings; binding; binding = binding->hh.next)
 		binding->current = false;
+	weft_control_attach_again(control);
 	control->bind_retry_ms = 0;
 	weft_control_bind(control);
 	weft_control_say_problems(control);

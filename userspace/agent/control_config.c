@@ -53,6 +53,9 @@ void weft_control_problems(struct weft_control *control, void (*each)(void *cont
 		each(context, &control->host.item[i]);
 	for (size_t i = 0; i < control->unbound.count; i++)
 		each(context, &control->unbound.item[i]);
+	for (size_t i = 0; i < control->unattached.count; i++)
+		each(context, &control->unattached.item[i]);
+	weft_control_secure_problems(control, each, context);
 }
 
 void weft_control_say_problems(struct weft_control *control)
@@ -501,6 +504,7 @@ static void commit(struct weft_control *control, bool look)
 		return;
 	}
 	settle_up(control, &plan, began_ns);
+	weft_control_secure_update(control, plan.mesh_changed);
 	/* Once more: what was carried out may be the first that uses one. */
 	if (!control->whole_retry_ms)
 		grow_whole(control);
@@ -583,13 +587,15 @@ static void on_changed(void *context, int dir)
 static int look_at_adopted(struct weft_control *control, const struct weft_link_bulk *batch)
 {
 	struct weft_batch_walk walk = { .data = batch->data, .size = batch->size };
-	weft_cleanup(weft_buf_done) struct weft_buf cookies = WEFT_BUF_INIT;
+	weft_cleanup(weft_buf_done) struct weft_buf cookies = WEFT_BUF_INIT, captured = WEFT_BUF_INIT;
 	struct weft_setting setting;
 	size_t count;
 	int r;
 
 	while ((r = weft_batch_next(&walk)) > 0) {
 		if (walk.run.map == WEFT_MAP_POD && weft_buf_add(&cookies, walk.keys, walk.run.count * sizeof(uint64_t)) < 0)
+			return -ENOMEM;
+		if (walk.run.map == WEFT_MAP_CAPTURE && weft_buf_add(&captured, walk.keys, walk.run.count * sizeof(uint64_t)) < 0)
 			return -ENOMEM;
 		if (walk.run.map == WEFT_MAP_SETTING && walk.run.count == 1 && walk.values && !control->ready) {
 			memcpy(&setting, walk.values, sizeof(setting));
@@ -600,6 +606,8 @@ static int look_at_adopted(struct weft_control *control, const struct weft_link_
 		return r;
 	count = cookies.size / sizeof(uint64_t);
 	weft_control_bind_forget(control, (uint64_t *)(void *)weft_take_ptr(cookies.data), count);
+	count = captured.size / sizeof(uint64_t);
+	weft_control_attach_forget(control, (uint64_t *)(void *)weft_take_ptr(captured.data), count);
 	return 0;
 }
 
