@@ -90,7 +90,22 @@ static const struct weft_role_capacity ceilings = { .max_entries = {
 	[WEFT_MAP_POLICY_PORT] = 1u << 20,
 	/* Its whole size, once a service asks for affinity: entries beyond it push older ones out. */
 	[WEFT_MAP_AFFINITY] = 1u << 16,
+	[WEFT_MAP_WORKLOAD] = 1u << 20,
+	[WEFT_MAP_POLICY] = 1u << 16,
+	[WEFT_MAP_POLICY_SOURCE] = 1u << 20,
+	[WEFT_MAP_POLICY_CIDR] = 1u << 20,
+	[WEFT_MAP_POLICY_PORT] = 1u << 20,
+	[WEFT_MAP_CAPTURE] = 1u << 16,
+	/* Their whole size, once a pod is in the secure lane: connections that are not established yet. */
+	[WEFT_MAP_CAPTURED] = 1u << 14,
+	[WEFT_MAP_ATTEST] = 1u << 14,
 } };
+
+/* Nothing of the configuration says how many entries these need: they have their whole size, or next to none. */
+static bool has_whole_size(enum weft_map map)
+{
+	return map == WEFT_MAP_AFFINITY || map == WEFT_MAP_CAPTURED || map == WEFT_MAP_ATTEST;
+}
 
 const char *weft_agent_role_name(enum weft_agent_role role)
 {
@@ -255,8 +270,8 @@ static int set_ceilings(struct weft_options *options, struct weft_err *err)
 
 		if (*max && *max < size)
 			return weft_err_set(err, EINVAL, "--map-max %s=%u is less than its --map-size, %u", maps[i].name, *max, size);
-		if (!*max) /* a cache is as large as was asked for, the others as they must */
-			*max = size && maps[i].map == WEFT_MAP_AFFINITY ? size : ceilings.max_entries[maps[i].map];
+		if (!*max) /* as large as was asked for, the others as they must */
+			*max = size && has_whole_size(maps[i].map) ? size : ceilings.max_entries[maps[i].map];
 		if (*max && *max < size)
 			*max = size;
 	}
