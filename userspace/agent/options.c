@@ -87,11 +87,6 @@ static const struct weft_role_capacity ceilings = { .max_entries = {
 	[WEFT_MAP_POD] = 1u << 20,
 	[WEFT_MAP_OPTOUT_CIDR] = 1u << 17,
 	[WEFT_MAP_OPTOUT_PORT] = 1u << 17,
-	[WEFT_MAP_WORKLOAD] = 1u << 20,
-	[WEFT_MAP_POLICY] = 1u << 17,
-	[WEFT_MAP_POLICY_SOURCE] = 1u << 20,
-	[WEFT_MAP_POLICY_CIDR] = 1u << 20,
-	[WEFT_MAP_POLICY_PORT] = 1u << 20,
 	/* Its whole size, once a service asks for affinity: entries beyond it push older ones out. */
 	[WEFT_MAP_AFFINITY] = 1u << 16,
 	[WEFT_MAP_WORKLOAD] = 1u << 20,
