@@ -45,7 +45,6 @@ struct proxy {
 };
 
 struct weft_secure {
-	bool wanted; /* init knows */
 	sd_event_source *again;
 	int keys; /* -1: not there */
 	sd_event_source *keys_io;
@@ -425,22 +424,13 @@ static int make_mesh(struct weft_control *control)
 
 void weft_control_secure_update(struct weft_control *control, bool mesh_changed)
 {
-	struct weft_init_message message = { .magic = WEFT_ABI_MAGIC, .type = WEFT_INIT_SECURE };
 	struct weft_secure *secure = control->secure;
 	size_t attached = 0;
 	int r;
 
 	weft_model_attached(control->model, count_attached, &attached);
-	if (!attached && !secure->wanted && secure->keys < 0)
+	if (!attached && secure->keys < 0)
 		return; /* nothing of it is used, and nothing of it runs */
-	if (attached && !secure->wanted) {
-		r = weft_init_send(WEFT_FD_INIT, &message, -1);
-		secure->wanted = r == 0;
-		if (r < 0) {
-			errno = -r;
-			weft_error("cannot ask init for keys and proxies: %m");
-		}
-	}
 	r = make_want(control);
 	if (r == 0 && (mesh_changed || secure->mesh < 0))
 		r = make_mesh(control);

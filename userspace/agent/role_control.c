@@ -231,6 +231,8 @@ static int start(struct weft_control *control, struct weft_err *err)
 		r = weft_control_bind_start(control);
 	if (r >= 0)
 		r = weft_control_secure_start(control);
+	if (r >= 0)
+		weft_control_attach_start(control);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot set up the event loop: %m");
 	r = weft_control_config_start(control, err);
@@ -269,9 +271,9 @@ int weft_role_control_run(const struct weft_options *options)
 		r = WEFT_EXIT_FAILURE;
 	}
 	weft_control_serve_stop(&control);
-	weft_control_bind_stop(&control);
 	weft_control_attach_stop(&control);
 	weft_control_secure_stop(&control);
+	weft_control_bind_stop(&control);
 	weft_control_config_stop(&control);
 	sd_event_source_disable_unref(control.init_io);
 	sd_event_source_disable_unref(control.link_io);
