@@ -76,6 +76,10 @@ class Identity:
     def __init__(self, key, chain):
         self.key, self.chain = key, chain
 
+    @classmethod
+    def load(cls, key_pem, chain_pem):
+        return cls(serialization.load_pem_private_key(key_pem, None), split_pem(chain_pem))
+
     @property
     def leaf(self):
         return self.chain[0]
@@ -95,6 +99,16 @@ class Identity:
             file.write(self.key_pem() + self.chain_pem())
             file.flush()
             context.load_cert_chain(file.name)
+
+
+class Roots:
+    """Whom a peer believes that signs nothing itself."""
+
+    def __init__(self, pem):
+        self.pem = pem
+
+    def root_pem(self):
+        return self.pem
 
 
 class CA:
@@ -669,6 +683,10 @@ class Handler:
     def data(self, stream):
         """There is something to recv(), or the peer ended its half."""
 
+    def facts(self):
+        """What the server's run() is to tell beside its own."""
+        return {}
+
 
 class Echo(Handler):
     """Says what the request looked like in one line, then echoes."""
@@ -758,7 +776,7 @@ class Server:
             self.step()
         for peer in self.peers:
             peer.close()
-        return {"accepted": self.accepted, "failed": self.failed}
+        return {"accepted": self.accepted, "failed": self.failed, **self.handler.facts()}
 
 
 # ---- floods: each a generator of what to give to Peer.raw(), 64 frames or so at a time ----
