@@ -438,16 +438,24 @@ class Peer:
         """Inside TLS, behind h2's back. Waits until the kernel took it; Closed once the peer ended the connection."""
         end = time.monotonic() + timeout
         self.bare = True
-        if not self.closed:
-            while data:
-                data = data[self.tls.write(data):]
-            self._write()
+        self.inject(data)
         while self.out and not self.closed:
             if time.monotonic() > end:
                 raise TimeoutError("the peer does not read")
             self.step(0.1)
         if self.closed:
             raise Closed(f"the peer ended the connection: {self.why}", self.error_code)
+
+    def inject(self, data):
+        """Frames that h2 knows nothing of, between its own, while it goes on reading."""
+        while data and not self.closed:
+            data = data[self.tls.write(data):]
+        self._write()
+
+    def go_away(self, last, code=0):
+        """GOAWAY, but the streams up to `last` go on."""
+        self.flush()
+        self.inject(frame(GOAWAY, 0, 0, struct.pack(">II", last, code)))
 
     def _write(self):
         self.out += self.outgoing.read()
@@ -683,6 +691,12 @@ class Handler:
     def data(self, stream):
         """There is something to recv(), or the peer ended its half."""
 
+    def ended(self, stream):
+        """Both halves are, or it was reset."""
+
+    def tick(self):
+        """Now and then, at least ten times a second."""
+
     def facts(self):
         """What the server's run() is to tell beside its own."""
         return {}
@@ -754,20 +768,17 @@ class Server:
                 if not stream.broken():
                     self.handler.request(stream)
             for stream in list(peer.streams.values()):
-                if stream.reset_code is not None or (stream.ended and stream.sent_end):
-                    self.ended(peer, stream)
+                if stream.reset_code is not None or (stream.ended and stream.sent_end and not stream.inbox):
+                    self.handler.ended(stream)
+                    del peer.streams[stream.number]
                 elif stream.answered and not peer.closed:
                     self.handler.data(stream)
+        self.handler.tick()
         for peer in [p for p in self.peers if p.closed]:
             if not peer.ready:
                 self.failed.append(peer.why)
             peer.close()
             self.peers.remove(peer)
-
-    @staticmethod
-    def ended(peer, stream):
-        if not stream.inbox:
-            del peer.streams[stream.number]
 
     def run(self, stopping):
         """Until stopping() is true."""
