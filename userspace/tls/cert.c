@@ -12,12 +12,12 @@
 
 /* Nobody's certificate has as many; comparing each with each stays cheap. */
 #define MAX_EXTENSIONS 64
-#define MAX_NAMES 64
 #define RSA_MIN_BITS 2048
 #define RSA_MAX_BITS 8192 /* what a peer can make us compute */
 #define MAX_SERIAL 20 /* octets, RFC 5280 section 4.1.2.2 */
 
 WEFT_CLEANUP_DEFINE(GENERAL_NAMES, GENERAL_NAMES_free);
+WEFT_CLEANUP_DEFINE(NAME_CONSTRAINTS, NAME_CONSTRAINTS_free);
 WEFT_CLEANUP_DEFINE(AUTHORITY_KEYID, AUTHORITY_KEYID_free);
 WEFT_CLEANUP_DEFINE(EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free);
 WEFT_CLEANUP_DEFINE(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free);
@@ -240,8 +240,6 @@ static int check_ca(X509 *cert, enum weft_cert_role role, struct weft_err *err)
 		return role == WEFT_CERT_ROOT ? 0 : refuse(err, "it is a CA's and has no keyUsage");
 	if (!(usage & KU_KEY_CERT_SIGN))
 		return refuse(err, "it is a CA's and its keyUsage has no keyCertSign");
-	if (!critical(cert, NID_key_usage))
-		return refuse(err, "its keyUsage is not critical");
 	if (X509_NAME_entry_count(X509_get_subject_name(cert)) == 0)
 		return refuse(err, "it is a CA's and its subject is empty");
 	return 0;
@@ -262,6 +260,22 @@ static int check_leaf(X509 *cert, struct weft_err *err)
 	return 0;
 }
 
+/* Section 4.2.1.10: constraints that constrain nothing are a mistake of whoever meant to. */
+static int check_constraints(const X509 *cert, struct weft_err *err)
+{
+	weft_cleanup(NAME_CONSTRAINTS_freep) NAME_CONSTRAINTS *constraints = NULL;
+	int r;
+
+	constraints = extension(cert, NID_name_constraints, &r, err);
+	if (!constraints)
+		return r;
+	if ((!constraints->permittedSubtrees && !constraints->excludedSubtrees) ||
+	    (constraints->permittedSubtrees && sk_GENERAL_SUBTREE_num(constraints->permittedSubtrees) == 0) ||
+	    (constraints->excludedSubtrees && sk_GENERAL_SUBTREE_num(constraints->excludedSubtrees) == 0))
+		return refuse(err, "its name constraints are empty");
+	return 0;
+}
+
 /* That it is well-formed where OpenSSL would let it pass: what cannot be read cannot be said to hold. */
 static int check_names(const X509 *cert, struct weft_err *err)
 {
@@ -272,8 +286,8 @@ static int check_names(const X509 *cert, struct weft_err *err)
 	names = extension(cert, NID_subject_alt_name, &r, err);
 	if (r < 0)
 		return r;
-	if (names && (sk_GENERAL_NAME_num(names) == 0 || sk_GENERAL_NAME_num(names) > MAX_NAMES))
-		return refuse(err, "its subjectAltName does not have 1 to 64 names");
+	if (names && sk_GENERAL_NAME_num(names) == 0)
+		return refuse(err, "its subjectAltName is empty");
 	access = extension(cert, NID_info_access, &r, err);
 	return r;
 }
@@ -308,6 +322,8 @@ int weft_cert_check(X509 *cert, enum weft_cert_role role, struct weft_err *err)
 	if (r == 0)
 		r = check_key_ids(cert, role, err);
 	if (r == 0)
+		r = check_constraints(cert, err);
+	if (r == 0)
 		r = check_names(cert, err);
 	ERR_clear_error();
 	return r;
@@ -324,17 +340,25 @@ int weft_cert_check_workload(X509 *leaf, struct weft_err *err)
 	return 0;
 }
 
-int weft_cert_check_usage(X509 *cert, bool server, struct weft_err *err)
+int weft_cert_check_usage(X509 *cert, enum weft_cert_role role, bool server, struct weft_err *err)
 {
 	int wanted = server ? NID_server_auth : NID_client_auth, r;
 	weft_cleanup(EXTENDED_KEY_USAGE_freep) EXTENDED_KEY_USAGE *usages = extension(cert, NID_ext_key_usage, &r, err);
+	bool found = false;
 
 	/* X509-SVID section 4.4: it may be left out. */
 	if (!usages)
 		return r;
-	for (int i = 0; i < sk_ASN1_OBJECT_num(usages); i++)
-		if (OBJ_obj2nid(sk_ASN1_OBJECT_value(usages, i)) == wanted)
-			return 0;
+	for (int i = 0; i < sk_ASN1_OBJECT_num(usages); i++) {
+		int usage = OBJ_obj2nid(sk_ASN1_OBJECT_value(usages, i));
+
+		/* Of a CA it says that nothing is ruled out; of a workload it would say nothing at all. */
+		if (usage == NID_anyExtendedKeyUsage && role == WEFT_CERT_LEAF)
+			return refuse(err, "its extendedKeyUsage has anyExtendedKeyUsage");
+		found = found || usage == wanted || usage == NID_anyExtendedKeyUsage;
+	}
+	if (found)
+		return 0;
 	return weft_err_set(err, EACCES, "its extendedKeyUsage has no %s", server ? "serverAuth" : "clientAuth");
 }
 

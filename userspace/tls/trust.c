@@ -41,6 +41,12 @@ static inline void x509_stack_free(STACK_OF(X509) * stack)
 	sk_X509_pop_free(stack, X509_free);
 }
 
+/* One that borrows what is in it. */
+static inline void borrowed_freep(STACK_OF(X509) * *stack)
+{
+	sk_X509_free(*stack);
+}
+
 WEFT_CLEANUP_DEFINE(X509, X509_free);
 WEFT_CLEANUP_DEFINE(X509_CRL, X509_CRL_free);
 WEFT_CLEANUP_DEFINE(X509_STORE_CTX, X509_STORE_CTX_free);
@@ -259,7 +265,7 @@ static int check_intermediate(const struct weft_trust *trust, const struct domai
 	if (r == 0)
 		r = weft_cert_check_domain(ca, domain->name, strlen(domain->name), err);
 	if (r == 0)
-		r = weft_cert_check_usage(ca, side == WEFT_TRUST_SERVER, err);
+		r = weft_cert_check_usage(ca, WEFT_CERT_INTERMEDIATE, side == WEFT_TRUST_SERVER, err);
 	if (r == 0 && foreign(trust, domain, ca))
 		r = weft_err_set(err, EACCES, "its key is a root of another trust domain, and none of %s",
 				 domain->name);
@@ -385,60 +391,92 @@ static int path_failed(X509_STORE_CTX *context, const struct domain *domain, con
 	}
 }
 
-static int verify(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) * others,
-		  enum weft_trust_side side, time_t now, struct weft_err *err)
+static bool contains(STACK_OF(X509) * stack, const X509 *cert)
+{
+	for (int i = 0; i < sk_X509_num(stack); i++)
+		if (sk_X509_value(stack, i) == cert)
+			return true;
+	return false;
+}
+
+/* One path of OpenSSL's choice, to its end. On failure *ret_dead_end is the intermediate that it was at, or NULL. */
+static int try_path(const struct domain *domain, X509 *leaf, STACK_OF(X509) * usable, time_t now,
+		    const struct weft_err *passed_over, X509 **ret_dead_end, struct weft_err *err)
 {
 	weft_cleanup(X509_STORE_CTX_freep) X509_STORE_CTX *context = X509_STORE_CTX_new();
-	/* Borrows from `others`. */
-	STACK_OF(X509) * path, *usable = sk_X509_new_null();
-	struct weft_err passed_over = { 0 };
 	X509_VERIFY_PARAM *parameters;
+	STACK_OF(X509) * path;
 	char name[160];
 	int r;
 
-	if (!context || !usable) {
-		sk_X509_free(usable);
+	*ret_dead_end = NULL;
+	if (!context || X509_STORE_CTX_init(context, domain->store, leaf, usable) != 1)
 		return no_memory(err);
-	}
-	for (int i = 0; i < sk_X509_num(others); i++) {
-		X509 *ca = sk_X509_value(others, i);
-		struct weft_err fault;
-
-		/* A root that the peer sends is either one of ours anyway, or nobody's. */
-		if (ca == leaf || X509_get_extension_flags(ca) & EXFLAG_SS)
-			continue;
-		r = check_intermediate(trust, domain, ca, side, &fault);
-		if (r < 0) {
-			weft_err_prefix(&fault, r, "%s", weft_cert_name(ca, name));
-			passed_over = fault;
-		} else if (sk_X509_push(usable, ca) <= 0) {
-			sk_X509_free(usable);
-			return no_memory(err);
-		}
-	}
-	r = X509_STORE_CTX_init(context, domain->store, leaf, usable);
-	if (r == 1) {
-		parameters = X509_STORE_CTX_get0_param(context);
-		X509_VERIFY_PARAM_set_time(parameters, now);
-		X509_VERIFY_PARAM_set_depth(parameters, WEFT_TRUST_MAX_CHAIN);
-		X509_STORE_CTX_set_verify_cb(context, until_the_last_second);
-		r = X509_verify_cert(context);
-	}
-	if (r != 1) {
-		r = path_failed(context, domain, &passed_over, err);
-		sk_X509_free(usable);
-		return r;
-	}
+	parameters = X509_STORE_CTX_get0_param(context);
+	X509_VERIFY_PARAM_set_time(parameters, now);
+	X509_VERIFY_PARAM_set_depth(parameters, WEFT_TRUST_MAX_CHAIN);
+	X509_STORE_CTX_set_verify_cb(context, until_the_last_second);
+	r = X509_verify_cert(context);
 	path = X509_STORE_CTX_get0_chain(context);
-	r = 0;
+	r = r == 1 ? 0 : path_failed(context, domain, passed_over, err);
 	for (int i = 0; r == 0 && i + 1 < sk_X509_num(path); i++) {
 		r = check_revocation(domain, sk_X509_value(path, i), sk_X509_value(path, i + 1), now, err);
 		if (r < 0)
 			weft_err_prefix(err, r, "%s", weft_cert_name(sk_X509_value(path, i), name));
 	}
-	sk_X509_free(usable);
+	/* Valid for as long as the peer's certificates are. */
+	for (int i = sk_X509_num(path) - 1; r == -EACCES && i > 0 && !*ret_dead_end; i--)
+		if (contains(usable, sk_X509_value(path, i)))
+			*ret_dead_end = sk_X509_value(path, i);
 	ERR_clear_error();
 	return r;
+}
+
+/* What of `others` a path may go through. Borrows from it. */
+static int get_usable(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) * others,
+		      enum weft_trust_side side, STACK_OF(X509) * usable, struct weft_err *passed_over)
+{
+	struct weft_err fault;
+	char name[160];
+	int r;
+
+	for (int i = 0; i < sk_X509_num(others); i++) {
+		X509 *ca = sk_X509_value(others, i);
+
+		/* A root that the peer sends is either one of ours anyway, or nobody's. */
+		if (ca == leaf || X509_get_extension_flags(ca) & EXFLAG_SS)
+			continue;
+		r = check_intermediate(trust, domain, ca, side, &fault);
+		if (r == -ENOMEM || (r == 0 && sk_X509_push(usable, ca) <= 0))
+			return -ENOMEM;
+		if (r < 0) {
+			weft_err_prefix(&fault, r, "%s", weft_cert_name(ca, name));
+			*passed_over = fault;
+		}
+	}
+	return 0;
+}
+
+/*
+ * OpenSSL follows one path and does not turn back, and a CA that two others vouch for, as while a root is replaced, is at the fork of two:
+ * each time the intermediate that led nowhere is taken out, so at most WEFT_TRUST_MAX_CHAIN are tried. The first error is told.
+ */
+static int verify(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) * others,
+		  enum weft_trust_side side, time_t now, struct weft_err *err)
+{
+	weft_cleanup(borrowed_freep) STACK_OF(X509) *usable = sk_X509_new_null();
+	struct weft_err passed_over = { 0 }, later;
+	X509 *dead_end;
+	int r, again;
+
+	if (!usable || get_usable(trust, domain, leaf, others, side, usable, &passed_over) < 0)
+		return no_memory(err);
+	again = r = try_path(domain, leaf, usable, now, &passed_over, &dead_end, err);
+	while (again == -EACCES && dead_end) {
+		(void)sk_X509_delete_ptr(usable, dead_end);
+		again = try_path(domain, leaf, usable, now, &passed_over, &dead_end, &later);
+	}
+	return again == -EACCES ? r : again;
 }
 
 static int verify_in(const struct weft_trust *trust, const char *domain, size_t size, X509 *leaf,
@@ -453,7 +491,7 @@ static int verify_in(const struct weft_trust *trust, const char *domain, size_t 
 				    (int)size, domain);
 	r = weft_cert_check(leaf, WEFT_CERT_LEAF, err);
 	if (r == 0)
-		r = weft_cert_check_usage(leaf, side == WEFT_TRUST_SERVER, err);
+		r = weft_cert_check_usage(leaf, WEFT_CERT_LEAF, side == WEFT_TRUST_SERVER, err);
 	if (r < 0)
 		return weft_err_prefix(err, r, "%s", weft_cert_name(leaf, name));
 	return verify(trust, in, leaf, others, side, now, err);
