@@ -25,7 +25,8 @@ struct weft_binding; /* control_bind.c */
 struct weft_control {
 	const struct weft_options *options;
 	sd_event *loop;
-	struct weft_init_role roles[WEFT_AGENT_MAX_]; /* as init last said */
+	sd_event_source *init_io;
+	struct weft_init_role roles[WEFT_AGENT_PROCESSES]; /* as init last said */
 	int metrics_error; /* likewise: -errno why there is no listener for /metrics yet */
 	int state; /* folder */
 	int config; /* the configuration directory as init could open it, -1; the watch's once there is one */
@@ -52,8 +53,8 @@ struct weft_control {
 	struct weft_buf cut, cut_udp; /* __u32 ids, not cut yet */
 	bool owed; /* the last commit or what it wanted done is not wholly done */
 	bool cut_failed; /* and it was said */
-	sd_event_source *affinity_later; /* weft_affinity is to grow: it could not */
-	unsigned int affinity_retry_ms; /* 0: it did not fail */
+	sd_event_source *whole_later; /* a table is to have its whole size: it could not */
+	unsigned int whole_retry_ms; /* 0: it did not fail */
 	bool frees; /* the model waits to free something: it wants live counts */
 	uint64_t looked_ns; /* when it last got them */
 	uint64_t look_ns; /* when it is to get them at the latest; 0: no commit went without since */

@@ -68,13 +68,19 @@ static struct json_object *roles(const struct weft_control *control)
 {
 	struct json_object *list = json_object_new_array();
 
-	for (enum weft_agent_role role = WEFT_AGENT_INIT; role < WEFT_AGENT_MAX_; role++) {
-		struct json_object *object = json_object_new_object();
+	for (unsigned int i = WEFT_AGENT_INIT; i < WEFT_AGENT_PROCESSES; i++) {
+		const struct weft_init_role *role = &control->roles[i];
+		struct json_object *object;
+		char proxy[16];
 
-		add(object, "role", text_of(weft_agent_role_name(role)));
-		add(object, "pid", json_object_new_int(control->roles[role].pid));
-		add(object, "restarts", number_of(control->roles[role].restarts));
-		add(object, "since", number_of(control->roles[role].since_ns / 1000000000));
+		if (role->since_ns == 0 && i > WEFT_AGENT_CONTROL)
+			continue; /* not wanted so far */
+		object = json_object_new_object();
+		snprintf(proxy, sizeof(proxy), "proxy-%u", i - WEFT_AGENT_PROXY);
+		add(object, "role", text_of(i < WEFT_AGENT_PROXY ? weft_agent_role_name((enum weft_agent_role)i) : proxy));
+		add(object, "pid", json_object_new_int(role->pid));
+		add(object, "restarts", number_of(role->restarts));
+		add(object, "since", number_of(role->since_ns / 1000000000));
 		json_object_array_add(list, object);
 	}
 	return list;
@@ -449,6 +455,8 @@ static int print_metrics(struct weft_control *control, const struct weft_link_bu
 
 	for (enum weft_agent_role role = WEFT_AGENT_MAIN; role < WEFT_AGENT_MAX_; role++)
 		shown[role - 1] = (struct weft_metrics_role){ weft_agent_role_name(role), control->roles[role].restarts };
+	for (size_t i = WEFT_AGENT_PROXY + 1; i < WEFT_AGENT_PROCESSES; i++)
+		shown[WEFT_AGENT_PROXY - 1].restarts += control->roles[i].restarts;
 	weft_control_problems(control, count_problem, &tally);
 	facts = (struct weft_metrics_facts){
 		.version = WEFT_VERSION,

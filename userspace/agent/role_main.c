@@ -423,16 +423,16 @@ static int on_init(sd_event_source *source, int fd, uint32_t revents, void *cont
 {
 	struct main_role *role = context;
 	struct weft_init_message message;
-	weft_close_on_exit int peer = -1;
-	int r = weft_init_receive(fd, &message, &peer);
+	weft_close_on_exit int came = -1;
+	int r = weft_init_receive(fd, &message, &came);
 
 	(void)source;
 	(void)revents;
 	if (r == -ECONNRESET)
 		return sd_event_exit(role->loop, WEFT_EXIT_OK);
-	if (r < 0)
+	if (r < 0 || came < 0)
 		return 0;
-	return peer >= 0 ? take_peer(role, weft_take_fd(peer)) : 0;
+	return message.type == WEFT_INIT_LINK && message.link == WEFT_LINK_CONTROL_MAIN ? take_peer(role, weft_take_fd(came)) : 0;
 }
 
 static int on_records(sd_event_source *source, int fd, uint32_t revents, void *context)
@@ -523,8 +523,6 @@ static int set_up_loop(struct main_role *role)
 		r = sd_event_add_time(role->loop, &role->recount_due, CLOCK_MONOTONIC, 0, 0, on_recount_due, role);
 	if (r >= 0)
 		set_recount_due(role);
-	if (r >= 0)
-		r = take_peer(role, WEFT_FD_PEER);
 	return r;
 }
 
