@@ -15,6 +15,9 @@ static const struct weft_resource default_mesh = {
 		.metrics = true,
 		.load_balancer = WEFT_SIMPLE_LB_LEAST_REQUEST,
 		.cluster_domain = "cluster.local",
+		.trust_domain = "cluster.local",
+		.root_namespace = "istio-system",
+		.certificate_ttl_s = 86400,
 	},
 };
 
