@@ -385,7 +385,7 @@ static void grow_whole(struct weft_control *control)
 		const char *otherwise;
 	} tables[] = {
 		{ WEFT_MAP_AFFINITY, weft_model_affine(control->model), "older affinities give way to newer ones" },
-		{ WEFT_MAP_CAPTURED, control->flags & WEFT_SETTING_F_SECURE, "connections of attached pods beyond them are refused" },
+		{ WEFT_MAP_CAPTURED, control->flags & WEFT_SETTING_F_SECURE, "connections of attached pods on their way beyond them are refused" },
 		{ WEFT_MAP_ATTEST, control->flags & WEFT_SETTING_F_SECURE, "connections on their way beyond them are not attested" },
 	};
 	struct weft_role_capacity need = { { 0 } };

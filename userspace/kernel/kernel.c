@@ -137,8 +137,8 @@ static uint32_t wanted_entries(const struct weft_kernel_options *options, size_t
 /*
  * Maps that were adopted and are wanted larger: main alone writes them, so that
  * their contents can be carried over; weft_live is counted anew, and weft_affinity
- * is a cache, whose entries may be lost. Programs write weft_captured meanwhile: what came between copy and
- * change of programs is carried over after it. weft_attest is of connections whose SYN is on its way at this very moment.
+ * is a cache, whose entries may be lost. weft_captured and weft_attest are of connections whose SYN is on its way at this very
+ * moment, and of none before a pod is attached, which is when they grow.
  */
 struct outgrown {
 	int fd[WEFT_MAP_MAX_]; /* the pinned ones, or -1 */
@@ -296,26 +296,6 @@ static int carry_over(int from, int to)
 					    (uint32_t)count);
 }
 
-/*
- * What the old programs wrote since carry_over(): only what the new ones have not written. One whose connection ended in
- * between comes back, and stays until its port is used again.
- */
-static int carry_rest(int from, int to)
-{
-	weft_buf_done_on_exit struct weft_buf keys = WEFT_BUF_INIT, values = WEFT_BUF_INIT;
-	struct bpf_map_info info;
-	size_t count;
-	int r = weft_map_fd_info(from, &info);
-
-	if (r == 0)
-		r = weft_map_dump(from, &info, &keys, &values, &count);
-	for (size_t i = 0; r == 0 && i < count; i++)
-		if (bpf_map_update_elem(to, keys.data + i * info.key_size, values.data + i * info.value_size, BPF_NOEXIST) < 0 &&
-		    errno != EEXIST)
-			r = -errno;
-	return r;
-}
-
 static int pin_map(const struct weft_kernel_options *options, const struct bpf_map *map, struct weft_journal *journal,
 		   struct weft_err *err)
 {
@@ -336,7 +316,7 @@ static int grow_map(const struct weft_kernel_options *options, size_t number, co
 
 	if (r < 0)
 		return r;
-	r = number == WEFT_MAP_LIVE || number == WEFT_MAP_ATTEST ? 0 : carry_over(before, bpf_map__fd(map));
+	r = number == WEFT_MAP_LIVE ? 0 : carry_over(before, bpf_map__fd(map));
 	if (r < 0)
 		return weft_err_set(err, r, "cannot copy %s into a larger map: %m", path);
 	return weft_journal_replace_map(journal, bpf_map__fd(map), before, path, err);
@@ -579,11 +559,6 @@ static int fill_kernel(struct weft_kernel *kernel, const struct weft_kernel_opti
 		r = link_hooks(kernel, options, cgroup, journal, err);
 	if (r == 0)
 		r = link_iterators(kernel, options->features, err);
-	if (r == 0 && outgrown.fd[WEFT_MAP_CAPTURED] >= 0) {
-		r = carry_rest(outgrown.fd[WEFT_MAP_CAPTURED], kernel->maps[WEFT_MAP_CAPTURED]);
-		if (r < 0)
-			weft_err_set(err, r, "cannot copy the rest of weft_captured into a larger map: %m");
-	}
 	if (r < 0)
 		return r;
 	kernel->ring = ring_buffer__new(bpf_map__fd(kernel->skel->maps.weft_event), take_record, kernel, NULL);

@@ -239,7 +239,7 @@ enum weft_role {
 #define WEFT_SOCK_F_CLOSED 0x20u
 #define WEFT_SOCK_F_PAYLOAD_ACTIVE 0x40u /* bytes_acked counts our SYN */
 #define WEFT_SOCK_F_SECURE 0x80u /* taken to the agent's listener in its pod; endpoint_addr is where the agent is to go */
-#define WEFT_SOCK_F_AGENT 0x100u /* one of the agent's own, marked by main before it handed it out: left alone, not counted */
+#define WEFT_SOCK_F_AGENT 0x100u /* one of the agent's own, marked by main before it handed it out: left alone, not counted; with SECURE: its end of a captured connection */
 #define WEFT_SOCK_F_ATTESTED 0x200u /* peers on one node, each known by its network namespace */
 
 struct weft_sock {
@@ -430,7 +430,7 @@ struct weft_capture {
 WEFT_ABI_SIZE(struct weft_capture, 40);
 
 /*
- * ---- weft_captured: HASH -> struct weft_original, from SYN to CLOSE of the application's socket ----
+ * ---- weft_captured: HASH -> struct weft_original, from SYN to the agent's end being there; then it is in that socket's weft_sock ----
  * What SO_ORIGINAL_DST answers the agent (level SOL_IP, size of struct weft_original) on a connection that it accepted.
  */
 struct weft_captured_key {
@@ -455,7 +455,7 @@ struct weft_original {
 };
 WEFT_ABI_SIZE(struct weft_original, 72);
 
-/* ---- weft_attest: HASH -> struct weft_attested, from a SYN to ESTABLISHED or CLOSE ---- */
+/* ---- weft_attest: HASH -> struct weft_attested, from a SYN to the server's end being there, or CLOSE ---- */
 struct weft_attest_key {
 	struct weft_addr client;
 	struct weft_addr server;
