@@ -322,11 +322,13 @@ class Task:
     def __init__(self, pod, function, arguments):
         read, write = os.pipe()
         self.name = f"{function.__name__} in {pod.name}"
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # a stop() that comes early waits for its handler
         self.pid = os.fork()
         if self.pid == 0:
             os.close(read)
             sockets = [a.fileno() for a in arguments if isinstance(a, socket.socket)]
             pod.child(lambda: self._body(write, pod, function, arguments), write, *sockets)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(write)
         self.pipe = read
         pod.lab.tasks.append(self)
@@ -335,6 +337,7 @@ class Task:
     def _body(write, pod, function, arguments):
         signal.signal(signal.SIGUSR1, _stop)
         signal.siginterrupt(signal.SIGUSR1, False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         try:
             pod.enter()
             outcome = (True, function(*arguments))
@@ -1036,10 +1039,13 @@ class Another(Lab):
 
 
 class Wire:
-    """TCP payload that crosses a lab's bridge from now on, by direction: {(source, port, destination, port): bytes}."""
+    """TCP payload that crosses a lab's bridge from now on, by direction: {(source, port, destination, port): bytes}. With `to` only what
+    goes to that port over IPv4, so that a capture under load need not hold all."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, to=None):
         self.socket = lab.first.node.new_socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+        if to:
+            self._filter(to)
         self.socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
         self.parts, self.begin, self.syns = {}, {}, set()
 
@@ -1048,6 +1054,12 @@ class Wire:
 
     def __exit__(self, *_):
         self.socket.close()
+
+    def _filter(self, port):
+        """linux/filter.h: loads of a halfword (0x28) or byte (0x30) at an offset, jumps when equal (0x15), returns (6)."""
+        code = [(0x28, 0, 0, 12), (0x15, 0, 5, 0x0800), (0x30, 0, 0, 23), (0x15, 0, 3, 6), (0x28, 0, 0, 36), (0x15, 0, 1, port), (6, 0, 0, 0x40000), (6, 0, 0, 0)]
+        program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+        self.socket.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", len(code), ctypes.addressof(program)))  # SO_ATTACH_FILTER
 
     def _frame(self, data):
         kind = struct.unpack("!H", data[12:14])[0]

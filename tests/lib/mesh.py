@@ -189,8 +189,17 @@ def tunnelling(pod, service_account=None, labels=None):
     return made
 
 
-def serve_hbone(pod, identity, ca, handler, port=HBONE, **options):
-    """An HBONE server in a pod; Task.stop() and result() tell what came."""
+@contextlib.contextmanager
+def hbone_server(pod, identity, ca, handler, port=HBONE, **options):
+    """An HBONE server in a pod, in the block; what is yielded says behind it what came."""
+    told, task = {}, _spawn_hbone(pod, identity, ca, handler, port, options)
+    try:
+        yield told
+    finally:
+        told.update(task.stop().result())
+
+
+def _spawn_hbone(pod, identity, ca, handler, port, options):
     listener = pod.new_socket(socket.AF_INET6)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("::", port))

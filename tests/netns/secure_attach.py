@@ -12,7 +12,10 @@ def topology(lab):
     prepare(lab, ["client", "late"], ["web", "holder"])
     lab.web.serve(80, mode="ends")
     lab.late.serve(80)
-    lab.before = {pod.name: inside(pod) for pod in (lab.client, lab.web, lab.late, lab.holder)}
+    pods = (lab.client, lab.web, lab.late, lab.holder)
+    for pod in pods:
+        wait_for(lambda p=pod: not sh("ip", "-n", p.netns, "-6", "address", "show", "tentative"), "duplicate address detection to be over")
+    lab.before = {pod.name: inside(pod) for pod in pods}
     start_all(lab, [lab.client, lab.web], *web_service(lab.web))
     write_all(lab, "late.yaml", [pod_resource(pod) for pod in (lab.late, lab.holder)])
 

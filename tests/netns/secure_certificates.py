@@ -58,13 +58,8 @@ def test_another_service_accounts_certificate_as_server(lab):
             is_refused(lab.client, lab.foreign.ip, what=thief)
 
 
-@contextlib.contextmanager
 def _served(lab, identity):
-    task = serve_hbone(lab.foreign, identity, lab.ca, hbone_peer.Echo(lambda stream: b"foreign\n"))
-    try:
-        yield
-    finally:
-        task.stop().result()
+    return hbone_server(lab.foreign, identity, lab.ca, hbone_peer.Echo(lambda stream: b"foreign\n"))
 
 
 def test_older_tls_and_other_alpn(lab):

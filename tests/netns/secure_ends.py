@@ -114,7 +114,7 @@ def test_one_byte_at_a_time(lab):
 def test_nothing_is_left(lab):
     """Streams that ended leave neither a connection to the application nor one from it."""
     def idle():
-        mine = [row for row in conns(lab) if row.get("state") == "ESTABLISHED"]
+        mine = [row for row in conns(lab) if row["state"] == "established"]
         inside = sh("nsenter", f"--net=/run/netns/{lab.web.netns}", "ss", "-Htn", "state", "established", "sport < :1024").splitlines()
         return not mine and not inside
 

@@ -33,13 +33,8 @@ class _Tells(hbone_peer.Echo):
                                                     "settings": stream.peer.peer_settings}).encode() + b"\n")
 
 
-@contextlib.contextmanager
-def served(lab, handler, **options):
-    task = serve_hbone(lab.foreign, lab.identity, lab.ca, handler, **options)
-    try:
-        yield task
-    finally:
-        task.stop().result()
+def served(lab, handler, identity=None):
+    return hbone_server(lab.foreign, identity or lab.identity, lab.ca, handler)
 
 
 def test_what_weft_asks_for(lab):
@@ -126,34 +121,30 @@ def test_its_reset_is_a_reset(lab):
         is_cut(made)
 
 
-class _Notes(hbone_peer.Handler):
-    """Keeps how streams ended."""
+class _Notes(hbone_peer.Echo):
+    """Echoes, and keeps how streams ended."""
 
     def __init__(self):
+        super().__init__()
         self.ends = []
 
     def ended(self, stream):
         self.ends.append("end" if stream.reset_code is None else "reset")
-
-    def data(self, stream):
-        if stream.ended:
-            stream.end()
 
     def facts(self):
         return {"ends": self.ends}
 
 
 def test_our_resets_are_its_resets(lab):
-    task = serve_hbone(lab.foreign, lab.identity, lab.ca, _Notes())
-    with lab.client.connect(lab.foreign.ip, 80) as made:
-        made.sendall(b"x")
-    with lab.client.connect(lab.foreign.ip, 80) as made:
-        made.sendall(b"x")
-        wait_for(lambda: conns(lab, security="mutual_tls"), "the tunnel")
-        reset(made)
-    wait_for(lambda: not [r for r in conns(lab, state="ESTABLISHED") if lab.foreign.ip in r["remote"]], "both to end")
-    time.sleep(0.3)  # the server reads what is in its socket by then
-    equal(sorted(task.stop().result()["ends"]), ["end", "reset"])
+    with served(lab, _Notes()) as told:
+        for reset_it in (False, True):
+            with lab.client.connect(lab.foreign.ip, 80) as made:
+                made.sendall(b"x")
+                equal(recv_exactly(made, 1), b"x")
+                if reset_it:
+                    reset(made)
+        time.sleep(0.3)  # the server has read what is in its socket by then
+    equal(told["ends"], ["end", "reset"])
 
 
 def test_goaway_moves_new_streams(lab):
@@ -173,12 +164,10 @@ class _GoesAway(hbone_peer.Echo):
 
 
 def test_a_peer_with_another_identity_is_not_spoken_to(lab):
-    other = lab.ca.issue(spiffe("somebody"))
     before = proxy_count(lab, "peer_refused")
-    task = serve_hbone(lab.foreign, other, lab.ca, _Tells())
-    is_refused(lab.client, lab.foreign.ip)
+    with served(lab, _Tells(), lab.ca.issue(spiffe("somebody"))):
+        is_refused(lab.client, lab.foreign.ip)
     wait_for(lambda: proxy_count(lab, "peer_refused") > before, "peer_refused")
-    task.stop().result()
 
 
 def test_a_server_that_stalls(lab):

@@ -49,6 +49,7 @@ def test_keys_are_in_keys_alone(lab):
     """No other process has the authority's private number, in either byte order, nor any private key in a form that files have; no log has one."""
     gets_through(lab.client, VIP)
     for node_lab in (lab, lab.two):
+        true(node_lab.role("keys"), "there is no role keys")
         number = weft_ca(node_lab).key.private_numbers().private_value.to_bytes(32, "big")
         for role in node_lab.status()["roles"]:
             if role["role"] == "keys" or not role["pid"]:

@@ -23,14 +23,16 @@ def roles(node_lab):
 
 
 def proxies(node_lab):
-    return sorted(name for name in roles(node_lab) if name.startswith("proxy"))
+    names = sorted(name for name in roles(node_lab) if name.startswith("proxy"))
+    equal(len(names), 2, "proxies")
+    return names
 
 
 @contextlib.contextmanager
 def under_load(lab, errors=0):
     """Connections while the block runs. At most so many of them fail; nobody gets in who may not."""
     load = lab.client.spawn(_tries, VIP, 80)
-    with Wire(lab) as wire:
+    with Wire(lab, to=80) as wire:
         yield
         result = load.stop().result(90)
         true(result["ok"] > 0, f"nothing went through: {result}")
