@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tls/cert.h"
 
-#include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <errno.h>
 #include <stdio.h>
@@ -9,6 +8,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "tls/quiet.h"
 
 /* Nobody's certificate has as many; comparing each with each stays cheap. */
 #define MAX_EXTENSIONS 64
@@ -191,12 +191,16 @@ static int check_extensions(const X509 *cert, struct weft_err *err)
 /* The extension, parsed; NULL with *ret = 0 if there is none, with *ret = -EACCES if it cannot be parsed. */
 static void *extension(const X509 *cert, int nid, int *ret, struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	int critical;
 	void *value = X509_get_ext_d2i(cert, nid, &critical, NULL);
 
-	*ret = value || critical == -1
-		       ? 0
-		       : weft_err_set(err, EACCES, "its extension %s cannot be parsed", OBJ_nid2ln(nid));
+	if (value || critical == -1)
+		*ret = 0;
+	else if (critical == -2)
+		*ret = weft_err_set(err, EACCES, "it has the extension %s twice", OBJ_nid2ln(nid));
+	else
+		*ret = weft_err_set(err, EACCES, "its extension %s cannot be parsed", OBJ_nid2ln(nid));
 	return value;
 }
 
@@ -251,6 +255,8 @@ static int check_leaf(X509 *cert, struct weft_err *err)
 
 	if (flags & EXFLAG_CA)
 		return refuse(err, "it is a CA's, and those authenticate nobody");
+	if (X509_get_pathlen(cert) != -1)
+		return refuse(err, "it has a path length and is no CA's");
 	if (flags & EXFLAG_KUSAGE && X509_get_key_usage(cert) & (KU_KEY_CERT_SIGN | KU_CRL_SIGN))
 		return refuse(err, "its keyUsage has keyCertSign or cRLSign, and it is no CA's");
 	if (X509_get_ext_by_NID(cert, NID_name_constraints, -1) >= 0)
@@ -294,13 +300,13 @@ static int check_names(const X509 *cert, struct weft_err *err)
 
 int weft_cert_check(X509 *cert, enum weft_cert_role role, struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	int r;
 
 	if (X509_get_version(cert) != X509_VERSION_3)
 		return refuse(err, "it is not of version 3");
 	/* This also makes OpenSSL parse and keep the extensions that it knows. */
 	if (X509_check_purpose(cert, -1, 0) != 1 || X509_get_extension_flags(cert) & EXFLAG_INVALID) {
-		ERR_clear_error();
 		r = check_extensions(cert, err);
 		return r < 0 ? r : refuse(err, "its extensions contradict each other or cannot be parsed");
 	}
@@ -325,7 +331,6 @@ int weft_cert_check(X509 *cert, enum weft_cert_role role, struct weft_err *err)
 		r = check_constraints(cert, err);
 	if (r == 0)
 		r = check_names(cert, err);
-	ERR_clear_error();
 	return r;
 }
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tls/trust.h"
 
-#include <openssl/err.h>
 #include <openssl/sha.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
@@ -12,6 +11,7 @@
 #include <string.h>
 
 #include "tls/cert.h"
+#include "tls/quiet.h"
 #include "tls/trust_chain.h"
 
 struct crl {
@@ -98,7 +98,6 @@ static struct domain *find_domain(const struct weft_trust *trust, const char *na
 
 static int no_memory(struct weft_err *err)
 {
-	ERR_clear_error();
 	return weft_err_set(err, ENOMEM, "%m");
 }
 
@@ -140,16 +139,15 @@ static int check_root(X509 *root, struct weft_err *err)
 	if (r < 0)
 		return r == -ENOMEM ? r : -EINVAL;
 	/* A path ends only there: what another CA vouches for is an intermediate, and is not to be believed by itself. */
-	if (!(X509_get_extension_flags(root) & EXFLAG_SS) || X509_verify(root, X509_get0_pubkey(root)) != 1) {
-		ERR_clear_error();
+	if (!(X509_get_extension_flags(root) & EXFLAG_SS) || X509_verify(root, X509_get0_pubkey(root)) != 1)
 		return weft_err_set(err, EINVAL, "it is not signed by itself, so it is no root");
-	}
 	return 0;
 }
 
 int weft_trust_add_root(struct weft_trust *trust, const char *domain, const void *der, size_t size,
 			struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	const unsigned char *at = der;
 	weft_cleanup(X509_freep) X509 *root = NULL;
 	struct domain *in;
@@ -160,10 +158,8 @@ int weft_trust_add_root(struct weft_trust *trust, const char *domain, const void
 		return weft_err_set(err, EINVAL, "a root of trust domain %s has %zu bytes; %d are allowed", domain,
 				    size, WEFT_TRUST_MAX_CERT);
 	root = d2i_X509(NULL, &at, (long)size);
-	if (!root || at != (const unsigned char *)der + size) {
-		ERR_clear_error();
+	if (!root || at != (const unsigned char *)der + size)
 		return weft_err_set(err, EINVAL, "a root of trust domain %s is no certificate in DER", domain);
-	}
 	r = check_root(root, err);
 	if (r < 0)
 		return weft_err_prefix(err, r, "root of trust domain %s, %s", domain, weft_cert_name(root, name));
@@ -203,6 +199,7 @@ static int check_crl(X509_CRL *crl, struct weft_err *err)
 
 int weft_trust_add_crl(struct weft_trust *trust, const char *domain, const void *der, size_t size, struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	const unsigned char *at = der;
 	weft_cleanup(X509_CRL_freep) X509_CRL *crl = size <= LONG_MAX ? d2i_X509_CRL(NULL, &at, (long)size) : NULL;
 	weft_cleanup(AUTHORITY_KEYID_freep) AUTHORITY_KEYID *authority = NULL;
@@ -210,20 +207,16 @@ int weft_trust_add_crl(struct weft_trust *trust, const char *domain, const void 
 	struct crl *grown;
 	int r, found;
 
-	if (!crl || at != (const unsigned char *)der + size) {
-		ERR_clear_error();
+	if (!crl || at != (const unsigned char *)der + size)
 		return weft_err_set(err, EINVAL, "a revocation list of trust domain %s is no CRL in DER", domain);
-	}
 	r = check_crl(crl, err);
 	if (r < 0)
 		return weft_err_prefix(err, r, "a revocation list of trust domain %s", domain);
 	authority = X509_CRL_get_ext_d2i(crl, NID_authority_key_identifier, &found, NULL);
-	if (!authority && found != -1) {
-		ERR_clear_error();
+	if (!authority && found != -1)
 		return weft_err_set(err, EINVAL,
 				    "a revocation list of trust domain %s: its authorityKeyIdentifier cannot be parsed",
 				    domain);
-	}
 	r = get_domain(trust, domain, &in, err);
 	if (r < 0)
 		return r;
@@ -377,7 +370,6 @@ static int path_failed(X509_STORE_CTX *context, const struct domain *domain, con
 		return no_memory(err);
 	if (cert)
 		weft_cert_name(cert, name);
-	ERR_clear_error();
 	switch (error) {
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
@@ -428,7 +420,6 @@ static int try_path(const struct domain *domain, X509 *leaf, STACK_OF(X509) * us
 	for (int i = sk_X509_num(path) - 1; r == -EACCES && i > 0 && !*ret_dead_end; i--)
 		if (contains(usable, sk_X509_value(path, i)))
 			*ret_dead_end = sk_X509_value(path, i);
-	ERR_clear_error();
 	return r;
 }
 
@@ -479,37 +470,46 @@ static int verify(const struct weft_trust *trust, const struct domain *domain, X
 	return again == -EACCES ? r : again;
 }
 
-static int verify_in(const struct weft_trust *trust, const char *domain, size_t size, X509 *leaf,
-		     STACK_OF(X509) * others, enum weft_trust_side side, time_t now, struct weft_err *err)
+/* Before any signature is looked at; `workload`: it is to be one's, and not just a leaf. */
+static int check_leaf(X509 *leaf, bool workload, enum weft_trust_side side, struct weft_err *err)
 {
-	struct domain *in = find_domain(trust, domain, size);
 	char name[160];
-	int r;
+	int r = weft_cert_check(leaf, WEFT_CERT_LEAF, err);
 
-	if (!in)
-		return weft_err_set(err, EACCES, "%s: trust domain %.*s is not known here", weft_cert_name(leaf, name),
-				    (int)size, domain);
-	r = weft_cert_check(leaf, WEFT_CERT_LEAF, err);
+	if (r == 0 && workload)
+		r = weft_cert_check_workload(leaf, err);
 	if (r == 0)
 		r = weft_cert_check_usage(leaf, WEFT_CERT_LEAF, side == WEFT_TRUST_SERVER, err);
-	if (r < 0)
-		return weft_err_prefix(err, r, "%s", weft_cert_name(leaf, name));
-	return verify(trust, in, leaf, others, side, now, err);
+	return r < 0 ? weft_err_prefix(err, r, "%s", weft_cert_name(leaf, name)) : 0;
+}
+
+static int unknown_domain(const char *domain, size_t size, struct weft_err *err)
+{
+	return weft_err_set(err, EACCES, "trust domain %.*s is not known here", (int)size, domain);
 }
 
 int weft_trust_verify_chain(const struct weft_trust *trust, const char *domain, X509 *leaf, STACK_OF(X509) * others,
 			    enum weft_trust_side side, time_t now, struct weft_err *err)
 {
-	int r = check_sizes(leaf, others, err);
+	WEFT_TLS_QUIET;
+	const struct domain *in = find_domain(trust, domain, strlen(domain));
+	int r;
 
-	return r < 0 ? r : verify_in(trust, domain, strlen(domain), leaf, others, side, now, err);
+	if (!in)
+		return unknown_domain(domain, strlen(domain), err);
+	r = check_sizes(leaf, others, err);
+	if (r == 0)
+		r = check_leaf(leaf, false, side, err);
+	return r < 0 ? r : verify(trust, in, leaf, others, side, now, err);
 }
 
 int weft_trust_verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509) * others, enum weft_trust_side side,
 		      time_t now, char **ret_id, struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	weft_free_on_exit char *id = NULL;
 	struct weft_spiffe spiffe;
+	const struct domain *in;
 	char name[160];
 	int r;
 
@@ -517,11 +517,14 @@ int weft_trust_verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509)
 	if (r < 0)
 		return r;
 	r = weft_cert_spiffe(leaf, &id, &spiffe, err);
-	if (r == 0)
-		r = weft_cert_check_workload(leaf, err);
 	if (r < 0)
-		return r == -ENOMEM ? r : weft_err_prefix(err, r, "%s", weft_cert_name(leaf, name));
-	r = verify_in(trust, spiffe.trust_domain, spiffe.trust_domain_size, leaf, others, side, now, err);
+		return weft_err_prefix(err, r, "%s", weft_cert_name(leaf, name));
+	in = find_domain(trust, spiffe.trust_domain, spiffe.trust_domain_size);
+	if (!in)
+		return unknown_domain(spiffe.trust_domain, spiffe.trust_domain_size, err);
+	r = check_leaf(leaf, true, side, err);
+	if (r == 0)
+		r = verify(trust, in, leaf, others, side, now, err);
 	if (r < 0)
 		return r;
 	*ret_id = weft_take_ptr(id);
