@@ -6,6 +6,7 @@
 #include "lib/count.h"
 #include "lib/policy.h"
 #include "maps/config.h"
+#include <bpf/bpf_endian.h>
 
 /* Who wants to connect, and to which port. */
 struct weft_judge_peer {
