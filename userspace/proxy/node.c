@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -18,7 +17,7 @@
 #include "base/table.h"
 #include "model/mesh.h"
 #include "proxy/headers.h"
-#include "proxy/pool.h"
+#include "proxy/sockets.h"
 
 #ifndef SO_ORIGINAL_DST
 #define SO_ORIGINAL_DST 80
@@ -42,7 +41,7 @@ struct pod {
 	uint64_t netns;
 	uint32_t workload;
 	struct listener *listeners;
-	struct weft_pool pool[POOLS]; /* by pool_of() */
+	struct weft_sockets pool[POOLS]; /* by pool_of() */
 };
 
 struct listener {
@@ -66,7 +65,7 @@ struct identity {
 /* One application connection, from when the engine has it until it ends. */
 struct flow {
 	struct flow *next, **back; /* of all */
-	struct weft_pool_wait wait; /* for a socket to its application */
+	struct weft_sockets_wait wait; /* for a socket to its application */
 	struct weft_node *node;
 	struct weft_hbone_stream *stream;
 	struct weft_identity *identity; /* ours */
@@ -230,17 +229,17 @@ static struct pod *pod_of(const struct weft_node *node, uint64_t netns)
 	return pod;
 }
 
-static struct weft_pool *pool_of(struct pod *pod, enum weft_proxy_socket kind, int family)
+static struct weft_sockets *pool_of(struct pod *pod, enum weft_proxy_socket kind, int family)
 {
 	return &pod->pool[kind * FAMILIES + (family == AF_INET6)];
 }
 
-static int family_of_pool(const struct pod *pod, const struct weft_pool *pool)
+static int family_of_pool(const struct pod *pod, const struct weft_sockets *pool)
 {
 	return (pool - pod->pool) % FAMILIES ? AF_INET6 : AF_INET;
 }
 
-static int want(void *context, struct weft_pool *pool, unsigned int number)
+static int want(void *context, struct weft_sockets *pool, unsigned int number)
 {
 	const struct pod *pod = context;
 	const struct weft_node_ops *ops = &pod->node->ops;
@@ -251,13 +250,13 @@ static int want(void *context, struct weft_pool *pool, unsigned int number)
 
 /* A socket that was promised to the engine. */
 struct owed {
-	struct weft_pool_wait wait;
+	struct weft_sockets_wait wait;
 	struct weft_node *node;
 	uint64_t netns;
 	int family;
 };
 
-static void give_engine(struct weft_pool_wait *wait, int fd)
+static void give_engine(struct weft_sockets_wait *wait, int fd)
 {
 	struct owed *owed = (struct owed *)(void *)((char *)wait - offsetof(struct owed, wait));
 
@@ -278,7 +277,7 @@ static int on_socket(void *context, uint64_t netns, int family)
 	if (!owed)
 		return -ENOMEM;
 	*owed = (struct owed){ { .got = give_engine }, node, netns, family };
-	fd = weft_pool_take(pool_of(pod, WEFT_PROXY_SOCKET_OUTBOUND, family), &owed->wait, weft_loop_now_ns(node->loop));
+	fd = weft_sockets_take(pool_of(pod, WEFT_PROXY_SOCKET_OUTBOUND, family), &owed->wait, weft_loop_now_ns(node->loop));
 	if (fd >= 0)
 		free(owed);
 	return fd;
@@ -289,7 +288,7 @@ void weft_node_sockets(struct weft_node *node, uint32_t serial, const int *fds, 
 	for (struct pod *pod = node->pods; pod; pod = pod->hh.next)
 		for (size_t i = 0; i < POOLS; i++)
 			if (pod->pool[i].asked && pod->pool[i].serial == serial) {
-				weft_pool_give(&pod->pool[i], fds, number, error, weft_loop_now_ns(node->loop));
+				weft_sockets_give(&pod->pool[i], fds, number, error, weft_loop_now_ns(node->loop));
 				return;
 			}
 	for (size_t i = 0; i < number; i++)
@@ -300,9 +299,14 @@ void weft_node_asks_anew(struct weft_node *node)
 {
 	for (struct pod *pod = node->pods; pod; pod = pod->hh.next)
 		for (size_t i = 0; i < POOLS; i++) {
-			weft_pool_forget(&pod->pool[i]);
-			weft_pool_fill(&pod->pool[i], weft_loop_now_ns(node->loop));
+			weft_sockets_forget(&pod->pool[i]);
+			weft_sockets_fill(&pod->pool[i], weft_loop_now_ns(node->loop));
 		}
+}
+
+void weft_node_signed(struct weft_node *node, void *waiter)
+{
+	weft_hbone_ready(node->hbone, waiter);
 }
 
 /* ---- identities ---- */
@@ -448,7 +452,7 @@ static struct flow *flow_free(struct flow *flow)
 {
 	if (!flow)
 		return NULL;
-	weft_pool_unwait(&flow->wait);
+	weft_sockets_unwait(&flow->wait);
 	*flow->back = flow->next;
 	if (flow->next)
 		flow->next->back = flow->back;
@@ -666,7 +670,7 @@ static int bind_client(const struct flow *flow, int fd, uint16_t port)
 
 static void refuse(struct flow *flow, int status)
 {
-	weft_pool_unwait(&flow->wait);
+	weft_sockets_unwait(&flow->wait);
 	flow->answered = true;
 	weft_hbone_refuse(flow->stream, status);
 }
@@ -715,7 +719,7 @@ static void dial(struct flow *flow, int fd)
 	weft_hbone_dial(flow->stream, fd);
 }
 
-static void reached(struct weft_pool_wait *wait, int fd)
+static void reached(struct weft_sockets_wait *wait, int fd)
 {
 	struct flow *flow = (struct flow *)(void *)((char *)wait - offsetof(struct flow, wait));
 
@@ -733,7 +737,7 @@ static void reach(struct flow *flow)
 
 	flow->wait.got = reached;
 	if (pod)
-		fd = weft_pool_take(pool_of(pod, WEFT_PROXY_SOCKET_INBOUND, family_of(&flow->local)), &flow->wait, weft_loop_now_ns(node->loop));
+		fd = weft_sockets_take(pool_of(pod, WEFT_PROXY_SOCKET_INBOUND, family_of(&flow->local)), &flow->wait, weft_loop_now_ns(node->loop));
 	if (fd != -EINPROGRESS)
 		reached(&flow->wait, fd);
 }
@@ -749,10 +753,9 @@ static int check_authority(const struct weft_hbone_peer *peer, const char *text,
 		return r;
 	if (authority.named)
 		return weft_err_set(why, EINVAL, "it asks for the name %s, and no pod here stands for names", authority.host);
-	if (weft_addr_is_loopback(&authority.addr))
-		return weft_err_set(why, EINVAL, "it asks for loopback, which is the pod's own");
 	if (weft_addr_compare(&authority.addr, &peer->local) != 0)
-		return weft_err_set(why, EINVAL, "it asks for %s, which is another pod's", addr_label(&authority.addr, authority.port).text);
+		return weft_err_set(why, EINVAL, "it asks for %s, which is %s", addr_label(&authority.addr, authority.port).text,
+				    weft_addr_is_loopback(&authority.addr) ? "the pod's loopback" : "another pod's");
 	if (weft_port_is_agents(authority.port)) {
 		*ret_loop = true;
 		return weft_err_set(why, EINVAL, "port %u is the agent's own: the request would call the mesh from within", authority.port);
@@ -920,7 +923,6 @@ static int accept_one(struct listener *listener)
 	weft_cleanup(accepted_freep) struct accepted *accepted = NULL;
 	struct sockaddr_storage from, own;
 	socklen_t size = sizeof(from), own_size = sizeof(own);
-	const int yes = 1;
 	int fd = accept4(listener->io.fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (fd < 0)
@@ -930,7 +932,6 @@ static int accept_one(struct listener *listener)
 		reset(fd);
 		return 0;
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	accepted->fd = fd;
 	accepted->server = listener->port == WEFT_PORT_HBONE;
 	accepted->netns = listener->pod->netns;
@@ -985,7 +986,7 @@ static struct pod *pod_new(struct weft_node *node, uint64_t netns)
 	pod->node = node;
 	pod->netns = netns;
 	for (size_t i = 0; i < POOLS; i++)
-		weft_pool_init(&pod->pool[i], want, pod, &node->serial);
+		weft_sockets_init(&pod->pool[i], want, pod, &node->serial);
 	HASH_ADD(hh, node->pods, netns, sizeof(pod->netns), pod);
 	return pod;
 }
@@ -994,7 +995,7 @@ static void pod_free(struct weft_node *node, struct pod *pod)
 {
 	HASH_DELETE(hh, node->pods, pod);
 	for (size_t i = 0; i < POOLS; i++)
-		weft_pool_done(&pod->pool[i]);
+		weft_sockets_done(&pod->pool[i]);
 	free(pod);
 }
 
@@ -1017,9 +1018,9 @@ static void first_sockets(struct weft_node *node, struct pod *pod, const struct 
 	if (listener->family == AF_INET6)
 		getsockopt(listener->io.fd, SOL_IPV6, IPV6_V6ONLY, &only_v6, &size);
 	if (listener->family == AF_INET || !only_v6)
-		weft_pool_begin(pool_of(pod, kind, AF_INET), weft_loop_now_ns(node->loop));
+		weft_sockets_begin(pool_of(pod, kind, AF_INET), weft_loop_now_ns(node->loop));
 	if (listener->family == AF_INET6)
-		weft_pool_begin(pool_of(pod, kind, AF_INET6), weft_loop_now_ns(node->loop));
+		weft_sockets_begin(pool_of(pod, kind, AF_INET6), weft_loop_now_ns(node->loop));
 }
 
 int weft_node_keep(struct weft_node *node, const struct weft_node_listener *wanted, int fd)
@@ -1031,6 +1032,13 @@ int weft_node_keep(struct weft_node *node, const struct weft_node_listener *want
 
 	if (wanted->port != WEFT_PORT_OUTBOUND && wanted->port != WEFT_PORT_HBONE)
 		return -EINVAL;
+	if (own < 0) {
+		if (!pod || !*find_listener(pod, wanted))
+			return -ENOENT;
+		pod->workload = wanted->workload;
+		go_on(node);
+		return 0;
+	}
 	if (!pod)
 		pod = pod_new(node, wanted->netns);
 	listener = calloc(1, sizeof(*listener));
@@ -1154,8 +1162,8 @@ static void tick(struct weft_loop_timer *timer)
 	for (struct pod *pod = node->pods; pod; pod = pod->hh.next)
 		for (size_t i = 0; i < POOLS; i++) {
 			if (look)
-				weft_pool_rest(&pod->pool[i]);
-			weft_pool_fill(&pod->pool[i], weft_loop_now_ns(node->loop));
+				weft_sockets_rest(&pod->pool[i]);
+			weft_sockets_fill(&pod->pool[i], weft_loop_now_ns(node->loop));
 		}
 }
 
@@ -1168,6 +1176,11 @@ void weft_node_drain(struct weft_node *node)
 			weft_loop_timer_stop(&listener->rest);
 		}
 	weft_hbone_drain(node->hbone);
+}
+
+bool weft_node_idle(const struct weft_node *node)
+{
+	return !node->flows && !node->waiting;
 }
 
 /* Few identities, many connections: an id that was written shortly before is pointed at again. */
