@@ -244,8 +244,6 @@ static int check_ca(X509 *cert, enum weft_cert_role role, struct weft_err *err)
 		return role == WEFT_CERT_ROOT ? 0 : refuse(err, "it is a CA's and has no keyUsage");
 	if (!(usage & KU_KEY_CERT_SIGN))
 		return refuse(err, "it is a CA's and its keyUsage has no keyCertSign");
-	if (X509_NAME_entry_count(X509_get_subject_name(cert)) == 0)
-		return refuse(err, "it is a CA's and its subject is empty");
 	return 0;
 }
 
@@ -282,7 +280,7 @@ static int check_constraints(const X509 *cert, struct weft_err *err)
 	return 0;
 }
 
-/* That it is well-formed where OpenSSL would let it pass: what cannot be read cannot be said to hold. */
+/* Well-formed too where nothing is taken from it: what cannot be read cannot be said to hold. */
 static int check_names(const X509 *cert, struct weft_err *err)
 {
 	weft_cleanup(GENERAL_NAMES_freep) GENERAL_NAMES *names = NULL;
@@ -292,8 +290,6 @@ static int check_names(const X509 *cert, struct weft_err *err)
 	names = extension(cert, NID_subject_alt_name, &r, err);
 	if (r < 0)
 		return r;
-	if (names && sk_GENERAL_NAME_num(names) == 0)
-		return refuse(err, "its subjectAltName is empty");
 	access = extension(cert, NID_info_access, &r, err);
 	return r;
 }

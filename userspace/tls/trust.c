@@ -229,24 +229,20 @@ int weft_trust_add_crl(struct weft_trust *trust, const char *domain, const void 
 	return 0;
 }
 
-/* Whether its key is a root of another trust domain and none of `own`: whatever vouches for it, it signs for that one. */
+/* Whether its key is a root of another trust domain: whatever vouches for it, it signs for that one. */
 static bool foreign(const struct weft_trust *trust, const struct domain *own, const X509 *ca)
 {
 	const ASN1_BIT_STRING *key = X509_get0_pubkey_bitstr(ca);
-	bool elsewhere = false;
 
 	for (size_t i = 0; i < trust->domain_count; i++)
-		for (int j = 0; j < sk_X509_num(trust->domains[i].roots); j++) {
+		for (int j = 0; &trust->domains[i] != own && j < sk_X509_num(trust->domains[i].roots); j++) {
 			const ASN1_BIT_STRING *root =
 				X509_get0_pubkey_bitstr(sk_X509_value(trust->domains[i].roots, j));
 
-			if (root->length != key->length || memcmp(root->data, key->data, (size_t)key->length) != 0)
-				continue;
-			if (&trust->domains[i] == own)
-				return false;
-			elsewhere = true;
+			if (root->length == key->length && memcmp(root->data, key->data, (size_t)key->length) == 0)
+				return true;
 		}
-	return elsewhere;
+	return false;
 }
 
 /* Whether a path may go through it, by what is in itself; what may not is as if it had not been sent. */

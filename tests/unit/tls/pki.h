@@ -13,8 +13,9 @@
  *     ski=, aki=    yes | no | other | critical | issuer (by name and number)
  *     san=          [critical,]NAME;NAME with URI: DNS: EMAIL: DIR:, or UTF8: BMP: UNI: (an otherName's string); ^XX is a byte; nothing: without
  *     ext=, ext2=   OID:[critical]:HEX       twice=WHAT                 an extension once more
+ *     fill=NUMBER   of extensions in all
  *   crl, crl2: by=, signkey=, from=, to=, version=, aki= as above; revoke=WHO,WHO; to= and number= may be nothing;
- *     number=critical, entry=critical, idp=yes, delta=yes, domain=NAME, sign=DIGEST
+ *     aki=broken, number=critical, entry=critical, idp=yes, delta=yes, domain=NAME, sign=DIGEST
  *   And by themselves: send=WHO,WHO (default ica), roots=WHO,WHO (root), crls=WHO,WHO (none).
  */
 #ifndef WEFT_TESTS_UNIT_TLS_PKI_H
@@ -467,6 +468,15 @@ static int pki_der(const struct pki *pki, const char *who, unsigned char **ret_d
 			X509_add_ext(cert, extension, -1);
 		X509_EXTENSION_free(extension);
 	}
+	for (int i = atoi(pki_get(pki, who, "fill", "0")); X509_get_ext_count(cert) < i;) {
+		char text[32];
+		X509_EXTENSION *extension;
+
+		snprintf(text, sizeof(text), "1.2.3.5.%d::0500", X509_get_ext_count(cert));
+		extension = make_raw(text);
+		X509_add_ext(cert, extension, -1);
+		X509_EXTENSION_free(extension);
+	}
 	sign(pki, who, cert, key_of(pki, pki_get(pki, who, "signkey", signer)));
 	*ret_der = NULL;
 	length = i2d_X509(cert, ret_der);
@@ -534,7 +544,9 @@ static int pki_crl(const struct pki *pki, const char *who, unsigned char **ret_d
 	while (rest && *rest)
 		add_revoked(pki, who, strsep(&rest, ","), crl);
 	if (!is(pki_get(pki, who, "aki", "yes"), "no")) {
-		extension = aki_of(pki, signer, pki_get(pki, who, "aki", "yes"));
+		extension = is(pki_get(pki, who, "aki", "yes"), "broken")
+				    ? make_raw("2.5.29.35::ffff")
+				    : aki_of(pki, signer, pki_get(pki, who, "aki", "yes"));
 		X509_CRL_add_ext(crl, extension, -1);
 		X509_EXTENSION_free(extension);
 	}

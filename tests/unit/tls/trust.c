@@ -152,6 +152,8 @@ static const struct row leaf_rows[] = {
 	{ "unknown extension", "leaf.ext=1.2.3.4::0500", BOTH, NULL },
 	{ "unknown critical extension", "leaf.ext=1.2.3.4:critical:0500", NOBODY, "critical extension" },
 	{ "unknown extension twice", "leaf.ext=1.2.3.4::0500|leaf.ext2=1.2.3.4::0500", NOBODY, "twice" },
+	{ "64 extensions", "leaf.fill=64", BOTH, NULL },
+	{ "65 extensions", "leaf.fill=65", NOBODY, "64 extensions" },
 	{ "known extension that may not be critical", "leaf.ext=1.3.6.1.5.5.7.1.1:critical:3000", NOBODY,
 	  "critical extension" },
 	{ "critical policy mappings", "leaf.ext=2.5.29.33:critical:3000", NOBODY, "critical extension" },
@@ -323,6 +325,7 @@ static const struct row crl_rows[] = {
 	{ "list without end", "crls=crl|crl.to=", NOBODY, "until when" },
 	{ "list without number", "crls=crl|crl.number=", NOBODY, "CRL number" },
 	{ "list with critical number", "crls=crl|crl.number=critical", NOBODY, "critical" },
+	{ "list by a key that cannot be read", "crls=crl|crl.aki=broken", NOBODY, "cannot be parsed" },
 	{ "list for a part", "crls=crl|crl.idp=yes", NOBODY, "whole lists" },
 	{ "list of changes", "crls=crl|crl.delta=yes", NOBODY, "whole lists" },
 	{ "list with a critical extension of an entry", "crls=crl|crl.revoke=x|crl.entry=critical", NOBODY, "entry" },
@@ -734,6 +737,17 @@ static void test_size(void **state)
 			}
 			free_chain(leaf, others);
 		}
+	for (size_t i = 0; i < 2; i++) {
+		X509 *root = blow_up(&pki, "root", sizes[i]);
+		unsigned char *der = NULL;
+		int size = i2d_X509(root, &der);
+
+		assert_int_equal(weft_trust_add_root(trust, "third.example", der, (size_t)size, &err),
+				 i == 0 ? 0 : -EINVAL);
+		OPENSSL_free(der);
+		X509_free(root);
+	}
+	assert_contains(err.text, "16384");
 	weft_trust_unref(trust);
 	pki_done(&pki);
 }
