@@ -100,7 +100,9 @@ static const struct weft_field identity_fields[] = {
 static const struct weft_table identity_table = { WEFT_FIELDS(identity_fields) };
 static const struct weft_type identity = { .id = WEFT_TYPE_OBJECT, .table = &identity_table };
 
-static const struct weft_field probe_fields[] = { WEFT_FIELD("cidrs", weft_type_cidrs, struct document, mesh.probe_cidrs) };
+/* Each is in every set of policies. */
+static const struct weft_type probe_cidrs = { .id = WEFT_TYPE_LIST, .element = &weft_type_cidr, .max = 64 };
+static const struct weft_field probe_fields[] = { WEFT_FIELD("cidrs", probe_cidrs, struct document, mesh.probe_cidrs) };
 static const struct weft_table probe_table = { WEFT_FIELDS(probe_fields) };
 static const struct weft_type probes = { .id = WEFT_TYPE_OBJECT, .table = &probe_table };
 

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define LEVELS_MAX 256 /* each is a row of the kernel's, of each set that it is in */
+
 struct document {
 	struct weft_meta meta;
 	struct weft_peer_authentication authentication;
@@ -33,6 +35,11 @@ static void decode_levels(struct weft_decode *decode, const struct weft_yaml *no
 
 	if (node->type != WEFT_YAML_MAPPING) {
 		weft_decode_problem(decode, WEFT_SEVERITY_ERROR, node, at, "expected a mapping of port numbers to modes");
+		return;
+	}
+	if (node->count > LEVELS_MAX) {
+		weft_decode_problem(decode, WEFT_SEVERITY_ERROR, node, at, "%u ports are too many, expected at most %d",
+				    node->count, LEVELS_MAX);
 		return;
 	}
 	list = weft_decode_alloc(decode, node->count * sizeof(*list));
