@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <openssl/evp.h>
+#include <openssl/x509.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@ struct identity {
 	UT_hash_handle hh; /* by id */
 	char *id;
 	int64_t not_before, not_after;
+	char *serial; /* of the leaf, in hex */
 	size_t count; /* certificates */
 	char *pem;
 };
@@ -73,6 +75,7 @@ static void try_again(struct weft_secure *secure)
 static void identity_free(struct identity *identity)
 {
 	free(identity->id);
+	OPENSSL_free(identity->serial);
 	free(identity->pem);
 	free(identity);
 }
@@ -111,6 +114,19 @@ static int print_pem(const struct weft_keys_pair *pair, struct weft_buf *out)
 	return r;
 }
 
+/* NULL: it is no certificate. */
+static char *serial_of(const struct weft_keys_pair *pair)
+{
+	const unsigned char *der = pair->chain[0].data;
+	X509 *leaf = d2i_X509(NULL, &der, (long)pair->chain[0].size);
+	BIGNUM *number = leaf ? ASN1_INTEGER_to_BN(X509_get0_serialNumber(leaf), NULL) : NULL;
+	char *serial = number ? BN_bn2hex(number) : NULL;
+
+	BN_free(number);
+	X509_free(leaf);
+	return serial;
+}
+
 static int take_identity(struct weft_secure *secure, const void *data, size_t size, struct weft_err *err)
 {
 	weft_buf_done_on_exit struct weft_buf pem = WEFT_BUF_INIT;
@@ -130,6 +146,7 @@ static int take_identity(struct weft_secure *secure, const void *data, size_t si
 	identity->not_after = pair.not_after;
 	identity->count = pair.count;
 	identity->pem = weft_take_ptr(pem.data);
+	identity->serial = serial_of(&pair);
 	forget_identity(secure, pair.id);
 	HASH_ADD_KEYPTR(hh, secure->identities, identity->id, strlen(identity->id), identity);
 	return 0;
@@ -540,7 +557,8 @@ struct json_object *weft_control_identities_json(const struct weft_control *cont
 	for (const struct identity *identity = secure->identities; identity; identity = identity->hh.next) {
 		struct json_object *object = json_object_new_object();
 
-		json_object_object_add(object, "id", json_object_new_string(identity->id));
+		json_object_object_add(object, "identity", json_object_new_string(identity->id));
+		json_object_object_add(object, "serial", json_object_new_string(identity->serial ? identity->serial : ""));
 		json_object_object_add(object, "not_before", json_object_new_int64(identity->not_before));
 		json_object_object_add(object, "not_after", json_object_new_int64(identity->not_after));
 		json_object_object_add(object, "certificates", json_object_new_uint64(identity->count));

@@ -726,10 +726,10 @@ static int add_secure(struct weft_buf *text, const struct weft_metrics_facts *fa
 #include "weft/lists/proxy.h"
 #undef WEFT_PROXY_COUNT
 	};
-	int r = add_head(text, METRIC_PROXY_EVENTS);
+	int r = add_head(text, METRIC_PROXY);
 
 	for (size_t i = 0; !r && facts->proxy_counts && i < WEFT_ARRAY_SIZE(counts); i++)
-		r = add_sample(text, METRIC_PROXY_EVENTS, &counts[i], 1, facts->proxy_counts[i]);
+		r = add_sample(text, METRIC_PROXY, &counts[i], 1, facts->proxy_counts[i]);
 	if (!r)
 		r = add_head(text, METRIC_IDENTITY_EXPIRY);
 	for (size_t i = 0; !r && i < facts->identity_count; i++)
