@@ -34,7 +34,7 @@ static inline __attribute__((always_inline)) __u32 weft_policy_decide(const stru
 
 	for (int i = 0; i < WEFT_POLICY_WORDS; i++) {
 		__u64 may = seen->source->word[i] & seen->port->word[i];
-		__u64 must = may & (seen->addr ? seen->addr->word[i] : policy->any_address.word[i]);
+		__u64 must = may & (seen->addr ? seen->addr->word[i] : policy->every_address.word[i]);
 
 		if (seen->addr)
 			may = must;

@@ -245,7 +245,7 @@ static void make_policy(uint32_t id, struct weft_policy *ret_policy)
 		if (source_holds(&set->clause[i], 0))
 			set_bit(&policy.no_source, i);
 		if (!set->clause[i].prefix_count)
-			set_bit(&policy.any_address, i);
+			set_bit(&policy.any_address, i), set_bit(&policy.every_address, i);
 		if (!set->clause[i].port_count)
 			set_bit(&policy.any_port, i);
 	}

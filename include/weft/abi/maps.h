@@ -362,7 +362,7 @@ WEFT_ABI_SIZE(struct weft_histogram, 800);
 
 struct weft_workload {
 	__u32 policy; /* the set in weft_policy that judges connections to it; 0: all are allowed */
-	__u32 source; /* by which weft_policy_source knows its identity: the lowest workload id of those that share it */
+	__u32 source; /* by which weft_policy_source knows its identity: a number that all workloads of this node with that identity share; 0: none */
 	__u32 flags; /* WEFT_WORKLOAD_F_ */
 	__u32 pad;
 };
@@ -387,14 +387,15 @@ struct weft_policy { /* weft_policy: HASH set id (__u32) */
 	struct weft_clauses deny;
 	struct weft_clauses allow;
 	struct weft_clauses dry_deny;
-	struct weft_clauses dry_allow;
+	struct weft_clauses dry_allow; /* with what is allowed anyway, if an ALLOW policy is in dry-run */
 	struct weft_clauses no_source; /* clauses that a peer without identity does not contradict */
 	struct weft_clauses any_address; /* clauses that an address in none of the set's prefixes does not contradict */
+	struct weft_clauses every_address; /* clauses that no address contradicts: all that is certain while the address is not known */
 	struct weft_clauses any_port; /* clauses that a port which the set does not name does not contradict */
 	__u32 flags; /* WEFT_POLICY_F_ */
 	__u32 pad;
 };
-WEFT_ABI_SIZE(struct weft_policy, 232);
+WEFT_ABI_SIZE(struct weft_policy, 264);
 
 /* weft_policy_source: HASH -> struct weft_clauses. A known source without an entry is denied: the tables are not there yet. */
 struct weft_policy_source_key {
