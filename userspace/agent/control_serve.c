@@ -215,6 +215,7 @@ static void set_level(struct weft_control *control, struct weft_server_client *c
 		return;
 	}
 	weft_log_set_level(level);
+	weft_control_secure_log_level(control);
 	message.arg[0] = level;
 	r = weft_control_ask(control, &message, NULL, &err);
 	if (r < 0 && control->greeted) { /* else main is told when it is back */
@@ -252,6 +253,33 @@ static void set_bypass(struct weft_control *control, struct weft_server_client *
 	weft_server_reply(client, answer);
 }
 
+static void answer_identities(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	struct json_object *answer = json_object_new_object();
+
+	(void)request;
+	add(answer, "identities", weft_control_identities_json(control));
+	weft_server_reply(client, answer);
+}
+
+static void answer_secure_conns(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	struct json_object *answer = json_object_new_object();
+
+	(void)request;
+	add(answer, "connections", weft_control_secure_conns_json(control));
+	weft_server_reply(client, answer);
+}
+
+static void answer_attached(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	struct json_object *answer = json_object_new_object();
+
+	(void)request;
+	add(answer, "workloads", weft_control_attach_json(control));
+	weft_server_reply(client, answer);
+}
+
 static void begin_watch(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
 {
 	(void)control;
@@ -274,6 +302,9 @@ static const struct request {
 	{ "log.set", "level", json_type_string, set_level },
 	{ "bypass.set", "on", json_type_boolean, set_bypass },
 	{ "conn.watch", NULL, json_type_null, begin_watch },
+	{ "conn.secure", NULL, json_type_null, answer_secure_conns },
+	{ "identity.list", NULL, json_type_null, answer_identities },
+	{ "workload.attached", NULL, json_type_null, answer_attached },
 };
 
 static void on_request(void *context, struct weft_server_client *client, struct json_object *request)
@@ -450,9 +481,14 @@ static int print_metrics(struct weft_control *control, const struct weft_link_bu
 	weft_cleanup(weft_buf_done) struct weft_buf text = WEFT_BUF_INIT;
 	struct weft_metrics_role shown[WEFT_AGENT_MAX_ - 1];
 	struct tally tally = { 0 };
+	weft_buf_done_on_exit struct weft_buf expiries = WEFT_BUF_INIT;
 	struct weft_metrics_facts facts;
+	uint64_t counts[32] = { 0 };
 	int r;
 
+	r = weft_control_secure_metrics(control, &expiries, counts);
+	if (r < 0)
+		return weft_err_set(err, r, "out of memory");
 	for (enum weft_agent_role role = WEFT_AGENT_MAIN; role < WEFT_AGENT_MAX_; role++)
 		shown[role - 1] = (struct weft_metrics_role){ weft_agent_role_name(role), control->roles[role].restarts };
 	for (size_t i = WEFT_AGENT_PROXY + 1; i < WEFT_AGENT_PROCESSES; i++)
@@ -476,6 +512,9 @@ static int print_metrics(struct weft_control *control, const struct weft_link_bu
 		.capacity = control->capacity,
 		.roles = shown,
 		.role_count = WEFT_ARRAY_SIZE(shown),
+		.identities = (const struct weft_metrics_identity *)(const void *)expiries.data,
+		.identity_count = expiries.size / sizeof(struct weft_metrics_identity),
+		.proxy_counts = counts,
 	};
 	r = weft_metrics_print(batch->data, batch->size, weft_model_names(control->model), &facts, &text, err);
 	if (r < 0)

@@ -95,8 +95,8 @@ static const struct weft_role_capacity ceilings = { .max_entries = {
 	[WEFT_MAP_POLICY_CIDR] = 1u << 20,
 	[WEFT_MAP_POLICY_PORT] = 1u << 20,
 	[WEFT_MAP_CAPTURE] = 1u << 16,
-	/* Their whole size, once a pod is in the secure lane: connections open at a time, and on their way. */
-	[WEFT_MAP_CAPTURED] = 1u << 16,
+	/* Their whole size, once a pod is in the secure lane: connections that are not established yet. */
+	[WEFT_MAP_CAPTURED] = 1u << 14,
 	[WEFT_MAP_ATTEST] = 1u << 14,
 } };
 

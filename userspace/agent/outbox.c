@@ -11,7 +11,7 @@
 
 static bool about_kept(uint32_t type)
 {
-	return type == WEFT_INIT_KEPT || type == WEFT_INIT_DROPPED;
+	return type == WEFT_INIT_KEPT || type == WEFT_INIT_DROPPED || type == WEFT_INIT_KEEP || type == WEFT_INIT_DROP;
 }
 
 static bool same_thing(const struct weft_init_message *a, const struct weft_init_message *b)

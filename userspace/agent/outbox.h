@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What init has for one role, in order, while the role's channel is full: a
- * role that is slow or stopped must lose nothing and init may not wait for it.
+ * What init has for one role, or main for init, in order, while the channel is
+ * full: a role that is slow or stopped must lose nothing and nobody may wait for it.
  * A later word on the same thing takes the place of the earlier one, so that a
  * role which never reads costs no more than there are things to be said.
  */

@@ -173,10 +173,13 @@ static int take_metrics(struct weft_control *control, int listener)
 	return 0;
 }
 
-/* One that nobody here has a use for is closed by the caller. */
 static int take_link(struct weft_control *control, const struct weft_init_message *message, int *sock)
 {
-	return message->link == WEFT_LINK_CONTROL_MAIN && *sock >= 0 ? take_main(control, weft_take_fd(*sock)) : 0;
+	if (*sock < 0)
+		return 0;
+	if (message->link == WEFT_LINK_CONTROL_MAIN)
+		return take_main(control, weft_take_fd(*sock));
+	return weft_control_secure_link(control, message->link, message->proxy, weft_take_fd(*sock));
 }
 
 static int on_init(sd_event_source *source, int fd, uint32_t revents, void *context)
@@ -226,6 +229,10 @@ static int start(struct weft_control *control, struct weft_err *err)
 		r = sd_event_source_set_enabled(control->link_slow, SD_EVENT_OFF);
 	if (r >= 0)
 		r = weft_control_bind_start(control);
+	if (r >= 0)
+		r = weft_control_secure_start(control);
+	if (r >= 0)
+		weft_control_attach_start(control);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot set up the event loop: %m");
 	r = weft_control_config_start(control, err);
@@ -264,6 +271,8 @@ int weft_role_control_run(const struct weft_options *options)
 		r = WEFT_EXIT_FAILURE;
 	}
 	weft_control_serve_stop(&control);
+	weft_control_attach_stop(&control);
+	weft_control_secure_stop(&control);
 	weft_control_bind_stop(&control);
 	weft_control_config_stop(&control);
 	sd_event_source_disable_unref(control.init_io);

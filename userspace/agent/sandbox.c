@@ -68,11 +68,11 @@ static const int of_keys[] = {
 	SCMP_SYS(unlinkat), SCMP_SYS(memfd_create), SCMP_SYS(inotify_add_watch), SCMP_SYS(inotify_rm_watch),
 };
 
-/* Sockets that are there. A pool socket to the application is bound to the client's address. */
+/* Sockets that are there. One to the application is bound to the client's address. A handshake's ASYNC job saves its signal mask. */
 static const int of_proxy[] = {
 	SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(accept4), SCMP_SYS(bind), SCMP_SYS(connect),
 	SCMP_SYS(shutdown), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(fstat),
-	SCMP_SYS(newfstatat), SCMP_SYS(memfd_create),
+	SCMP_SYS(newfstatat), SCMP_SYS(memfd_create), SCMP_SYS(rt_sigprocmask),
 };
 
 static const struct {

@@ -300,12 +300,12 @@ struct weft_policy_source_match {
 	struct weft_strings service_accounts, not_service_accounts; /* "ns/sa", or "sa" of the policy's namespace */
 	struct weft_strings trust_domains, not_trust_domains;
 	struct weft_cidrs ip_blocks, not_ip_blocks;
-	bool beyond; /* has a field that needs L7, or the client's address behind a proxy */
+	const char *beyond; /* a field that needs L7, or the client's address behind a proxy; "" if it has none */
 };
 
 struct weft_policy_operation {
 	struct weft_ports ports, not_ports;
-	bool beyond;
+	const char *beyond;
 };
 
 enum weft_policy_key {
@@ -333,6 +333,9 @@ struct weft_policy_rule {
 	const struct weft_policy_condition *when; /* all of them */
 	size_t when_count;
 };
+
+/* Combinations of `from` and `to`, over all rules: half of what a set of policies can hold. */
+#define WEFT_POLICY_CLAUSES_OF_ONE 128
 
 enum weft_policy_action {
 	WEFT_POLICY_ALLOW = 0,

@@ -26,6 +26,9 @@ static const struct shape {
 	[WEFT_ROLE_FLUSH] = { "FLUSH", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
 	[WEFT_ROLE_LOG_LEVEL] = { "LOG_LEVEL", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
 	[WEFT_ROLE_GROW] = { "GROW", WEFT_ROLE_SIDE_CONTROL, BULK_ALWAYS, 0 },
+	[WEFT_ROLE_ATTACH] = { "ATTACH", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
+	[WEFT_ROLE_DETACH] = { "DETACH", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
+	[WEFT_ROLE_CUT_SOCKETS] = { "CUT_SOCKETS", WEFT_ROLE_SIDE_CONTROL, BULK_ALWAYS, sizeof(__u64) },
 	[WEFT_ROLE_READY] = { "READY", WEFT_ROLE_SIDE_MAIN, BULK_ALWAYS, 0 },
 	[WEFT_ROLE_RESULT] = { "RESULT", WEFT_ROLE_SIDE_MAIN, BULK_NEVER, 0 },
 	[WEFT_ROLE_DATA] = { "DATA", WEFT_ROLE_SIDE_MAIN, BULK_MAYBE, 0 }, /* empty maps: no memfd */
@@ -66,6 +69,16 @@ static int check_arguments(const struct weft_role_message *message, struct weft_
 		if (message->arg[0] > 0xffffffffu || message->arg[1] & ~(__u64)WEFT_POD_F_OPT_OUT)
 			return weft_err_set(err, EBADMSG, "BIND with workload %llu and flags %#llx", message->arg[0], message->arg[1]);
 		break;
+	case WEFT_ROLE_ATTACH:
+		if (length == 0 || strchr(message->name, '/') || message->name[0] == '.')
+			return weft_err_set(err, EBADMSG, "ATTACH without the plain name of a network namespace");
+		if (message->arg[0] == 0 || message->arg[0] > 0xffffffffu)
+			return weft_err_set(err, EBADMSG, "ATTACH with workload %llu", message->arg[0]);
+		break;
+	case WEFT_ROLE_CUT_SOCKETS:
+		if (message->count > WEFT_ROLE_MAX_CUT)
+			return weft_err_set(err, EBADMSG, "CUT_SOCKETS of %u sockets, the limit is %d", message->count, WEFT_ROLE_MAX_CUT);
+		break;
 	case WEFT_ROLE_GROW:
 	case WEFT_ROLE_READY:
 		if (message->bytes != sizeof(struct weft_role_capacity))
@@ -75,7 +88,7 @@ static int check_arguments(const struct weft_role_message *message, struct weft_
 	}
 	if (message->error > 0)
 		return weft_err_set(err, EBADMSG, "%s with error %d, which is positive", shapes[message->type].name, message->error);
-	if (length && message->type != WEFT_ROLE_BIND)
+	if (length && message->type != WEFT_ROLE_BIND && message->type != WEFT_ROLE_ATTACH)
 		return weft_err_set(err, EBADMSG, "%s with a name", shapes[message->type].name);
 	return 0;
 }

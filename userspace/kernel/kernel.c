@@ -38,6 +38,7 @@ struct weft_kernel *weft_kernel_close(struct weft_kernel *kernel)
 	weft_closep(&kernel->recount);
 	weft_closep(&kernel->recount_udp);
 	weft_closep(&kernel->cut_tcp);
+	weft_closep(&kernel->cut_cookie);
 	weft_closep(&kernel->cut_udp);
 	weft_bpf__destroy(kernel->skel);
 	free(kernel->pins);
@@ -99,7 +100,7 @@ static int look_at_pins(const struct weft_kernel_options *options, struct weft_p
 	whole = is_whole(options, err);
 	if (whole < 0)
 		return whole;
-	r = weft_pins_count_links(options->pins, &links);
+	r = weft_pins_count(options->pins, WEFT_PINS_LINK, &links);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot list the links below %s: %m", options->pins);
 	*ret_adopted = whole || links > 0;
@@ -137,8 +138,8 @@ static uint32_t wanted_entries(const struct weft_kernel_options *options, size_t
 /*
  * Maps that were adopted and are wanted larger: main alone writes them, so that
  * their contents can be carried over; weft_live is counted anew, and weft_affinity
- * is a cache, whose entries may be lost. Programs write weft_captured meanwhile: what came between copy and
- * change of programs is carried over after it. weft_attest is of connections whose SYN is on its way at this very moment.
+ * is a cache, whose entries may be lost. weft_captured and weft_attest are of connections whose SYN is on its way at this very
+ * moment, and of none before a pod is attached, which is when they grow.
  */
 struct outgrown {
 	int fd[WEFT_MAP_MAX_]; /* the pinned ones, or -1 */
@@ -296,26 +297,6 @@ static int carry_over(int from, int to)
 					    (uint32_t)count);
 }
 
-/*
- * What the old programs wrote since carry_over(): only what the new ones have not written. One whose connection ended in
- * between comes back, and stays until its port is used again.
- */
-static int carry_rest(int from, int to)
-{
-	weft_buf_done_on_exit struct weft_buf keys = WEFT_BUF_INIT, values = WEFT_BUF_INIT;
-	struct bpf_map_info info;
-	size_t count;
-	int r = weft_map_fd_info(from, &info);
-
-	if (r == 0)
-		r = weft_map_dump(from, &info, &keys, &values, &count);
-	for (size_t i = 0; r == 0 && i < count; i++)
-		if (bpf_map_update_elem(to, keys.data + i * info.key_size, values.data + i * info.value_size, BPF_NOEXIST) < 0 &&
-		    errno != EEXIST)
-			r = -errno;
-	return r;
-}
-
 static int pin_map(const struct weft_kernel_options *options, const struct bpf_map *map, struct weft_journal *journal,
 		   struct weft_err *err)
 {
@@ -336,7 +317,7 @@ static int grow_map(const struct weft_kernel_options *options, size_t number, co
 
 	if (r < 0)
 		return r;
-	r = number == WEFT_MAP_LIVE || number == WEFT_MAP_ATTEST ? 0 : carry_over(before, bpf_map__fd(map));
+	r = number == WEFT_MAP_LIVE ? 0 : carry_over(before, bpf_map__fd(map));
 	if (r < 0)
 		return weft_err_set(err, r, "cannot copy %s into a larger map: %m", path);
 	return weft_journal_replace_map(journal, bpf_map__fd(map), before, path, err);
@@ -500,6 +481,8 @@ static int link_hooks(struct weft_kernel *kernel, const struct weft_kernel_optio
 	int r = link_hooks_that(kernel, options, cgroup, false, journal, err);
 
 	if (r == 0)
+		r = weft_kernel_adopt_netns(kernel, options->pins, journal, err);
+	if (r == 0)
 		r = link_hooks_that(kernel, options, cgroup, true, journal, err);
 	if (r < 0)
 		return r;
@@ -542,6 +525,8 @@ static int link_iterators(struct weft_kernel *kernel, uint64_t features, struct 
 	if (r < 0 || !(features >> WEFT_FEATURE_SOCK_DESTROY & 1))
 		return r;
 	r = link_iterator(skel->progs.weft_cut_tcp, NULL, &kernel->cut_tcp, err);
+	if (r == 0)
+		r = link_iterator(skel->progs.weft_cut_cookie, NULL, &kernel->cut_cookie, err);
 	return r < 0 ? r : link_iterator(skel->progs.weft_cut_udp, NULL, &kernel->cut_udp, err);
 }
 
@@ -579,11 +564,6 @@ static int fill_kernel(struct weft_kernel *kernel, const struct weft_kernel_opti
 		r = link_hooks(kernel, options, cgroup, journal, err);
 	if (r == 0)
 		r = link_iterators(kernel, options->features, err);
-	if (r == 0 && outgrown.fd[WEFT_MAP_CAPTURED] >= 0) {
-		r = carry_rest(outgrown.fd[WEFT_MAP_CAPTURED], kernel->maps[WEFT_MAP_CAPTURED]);
-		if (r < 0)
-			weft_err_set(err, r, "cannot copy the rest of weft_captured into a larger map: %m");
-	}
 	if (r < 0)
 		return r;
 	kernel->ring = ring_buffer__new(bpf_map__fd(kernel->skel->maps.weft_event), take_record, kernel, NULL);
@@ -609,10 +589,14 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 	if (!kernel)
 		return weft_err_set(err, ENOMEM, "out of memory");
 	kernel->conn = kernel->flush = kernel->clear = kernel->recount = kernel->recount_udp = -1;
-	kernel->cut_tcp = kernel->cut_udp = -1;
+	kernel->cut_tcp = kernel->cut_cookie = kernel->cut_udp = -1;
+	kernel->features = options->features;
 	cgroup = weft_cgroup_open(options->cgroup, err);
 	if (cgroup < 0)
 		return cgroup;
+	r = weft_cgroup_id(cgroup, &kernel->cgroup);
+	if (r < 0)
+		return weft_err_set(err, r, "cannot tell the id of the cgroup %s: %m", options->cgroup);
 	r = look_at_pins(options, &made, &adopted, err);
 	if (r == 0)
 		r = check_overlap(options, cgroup, err);
@@ -626,8 +610,10 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 	weft_journal_commit(&journal);
 	/* Only to notice later that somebody removed them: an instance that cannot tell works all the same. */
 	kernel->pins = strdup(options->pins);
-	if (weft_pins_count_links(options->pins, &kernel->links) < 0)
+	if (weft_pins_count(options->pins, WEFT_PINS_LINK, &kernel->links) < 0)
 		kernel->links = 0;
+	if (weft_pins_count(options->pins, WEFT_PINS_NETNS, &kernel->attached) < 0)
+		kernel->attached = 0;
 	*ret_kernel = weft_take_ptr(kernel);
 	*ret_adopted = adopted;
 	return 0;
@@ -635,9 +621,10 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 
 bool weft_kernel_links_pinned(const struct weft_kernel *kernel)
 {
-	size_t links = 0;
+	size_t links = 0, attached = 0;
 
-	return !kernel->pins || (weft_pins_count_links(kernel->pins, &links) == 0 && links >= kernel->links);
+	return !kernel->pins || (weft_pins_count(kernel->pins, WEFT_PINS_LINK, &links) == 0 && links >= kernel->links &&
+				 weft_pins_count(kernel->pins, WEFT_PINS_NETNS, &attached) == 0 && attached >= kernel->attached);
 }
 
 int weft_kernel_uninstall(const char *pins, struct weft_err *err)
@@ -683,7 +670,8 @@ int weft_kernel_set_flags(struct weft_kernel *kernel, uint32_t flags)
 {
 	struct weft_setting setting = kernel->setting;
 
-	if (flags & ~(WEFT_SETTING_F_BYPASS | WEFT_SETTING_F_METRICS | WEFT_SETTING_F_OPT_OUT))
+	if (flags & ~(WEFT_SETTING_F_BYPASS | WEFT_SETTING_F_METRICS | WEFT_SETTING_F_OPT_OUT | WEFT_SETTING_F_SECURE |
+		      WEFT_SETTING_F_ENCRYPT_SAME_NODE))
 		return -EINVAL;
 	setting.flags = flags | (setting.flags & WEFT_SETTING_F_RECOUNT);
 	return weft_kernel_store_setting(kernel, &setting);

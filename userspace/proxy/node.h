@@ -8,6 +8,7 @@
 #ifndef WEFT_PROXY_NODE_H
 #define WEFT_PROXY_NODE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -55,7 +56,10 @@ struct weft_node_listener {
 	uint16_t family; /* AF_INET or AF_INET6 */
 };
 
-/* `fd`, listening and non-blocking, becomes the node's, also on failure; replaces one of the same netns, port and family. */
+/*
+ * `fd`, listening and non-blocking, becomes the node's, also on failure; replaces one of the same netns, port and family.
+ * `fd` < 0: the one that is there stays, its workload is new; -ENOENT: there is none.
+ */
 int weft_node_keep(struct weft_node *node, const struct weft_node_listener *listener, int fd);
 /* No more connections from there; those that are open go on. */
 void weft_node_drop(struct weft_node *node, const struct weft_node_listener *listener);
@@ -73,6 +77,8 @@ void weft_node_gone(struct weft_node *node, const char *id);
 /* Whom to believe from now on; a reference is taken. Connections of peers that are no longer believed end. */
 int weft_node_trust(struct weft_node *node, struct weft_trust *trust, struct weft_err *err);
 
+/* What weft_remote_ops.ready is to call. */
+void weft_node_signed(struct weft_node *node, void *waiter);
 /* The answer to `want`: sockets that become the node's; error != 0: why there are no more. */
 void weft_node_sockets(struct weft_node *node, uint32_t serial, const int *fds, size_t count, int error);
 /* There is another one to be asked for sockets: what was asked before is not answered any more. */
@@ -82,5 +88,7 @@ void weft_node_asks_anew(struct weft_node *node);
 int weft_node_conns(struct weft_node *node, struct weft_buf *out, uint32_t *ret_count);
 /* Takes nothing new, lets go on what is open. */
 void weft_node_drain(struct weft_node *node);
+/* Carries no connection. */
+bool weft_node_idle(const struct weft_node *node);
 
 #endif
