@@ -125,6 +125,26 @@ def test_listeners_are_everybodys(lab):
             wait_for(lambda p=pod, n=port, w=wanted: w <= holders(p, n), lambda p=pod, n=port, w=wanted: f"{p}:{n} has {holders(p, n)}, wanted {w}")
 
 
+def waiting(pod, port):
+    """How many connections nobody has accepted."""
+    return int(sh("nsenter", f"--net=/run/netns/{pod.netns}", "ss", "-Hltn", f"sport = :{port}").split()[1])
+
+
+def test_who_waits_is_accepted_by_the_next(lab):
+    """A connection that no proxy came to take is in the queue of the listener, which they all have."""
+    now = roles(lab)
+    proxies = [now["proxy-0"], now["proxy-1"]]
+    for pid in proxies:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with lab.client.connect(lab.client.ip, HBONE):
+            equal(waiting(lab.client, HBONE), 1)
+            os.kill(proxies[0], signal.SIGKILL)
+            wait_for(lambda: waiting(lab.client, HBONE) == 0, "the next one to accept")
+    finally:
+        os.kill(proxies[1], signal.SIGCONT)
+
+
 def test_listeners_outlive_main(lab):
     """Whether a listener is another one its inode says."""
     def inodes():
@@ -230,6 +250,44 @@ def test_by_process(lab):
     process.wait()
 
 
+def test_by_command(lab):
+    """Whatever its record says; and it is remembered."""
+    equal(lab.weft("workload", "attach", "default/late", "--netns", lab.late.netns), {"workload": "default/late", "netns": lab.late.netns, "attached": True})
+    wait_attached(lab, lab.late)
+    listed = {row["name"]: row["attached"] for row in lab.weft("workload", "list") if "attached" in row}
+    equal(listed, {"client": False, "web": False, "late": True}, "attached, of those that are bound")
+    lab.weft("workload", "attach", "default/late", "netns", lab.late.netns)
+    for role in ("control", "main"):
+        lab.kill(role)
+        wait_attached(lab, lab.late)
+    lab.stop()
+    start(lab)
+    wait_attached(lab, lab.late)
+    equal(lab.weft("workload", "detach", "default/late"), {"workload": "default/late", "attached": False})
+    wait_as_before(lab, lab.late)
+
+
+def test_by_command_what_cannot_be(lab):
+    netns = lab.late.netns
+    for words, part in ((("attach", "default/nobody", "--netns", netns), "there is no Pod and no WorkloadEntry default/nobody"),
+                        (("attach", "default/late", "--netns", "none-such"), "its network namespace none-such does not exist"),
+                        (("attach", "default/late", "--netns", "../../etc/passwd"), "../../etc/passwd is no network namespace"),
+                        (("attach", "default/late", "--netns", "pid:0"), "pid:0"),
+                        (("attach", "default/late"), "NETNS is missing"),
+                        (("attach", "late", "--netns", netns), "`late` is no NS/NAME"),
+                        (("detach", "default/late"), "default/late was not attached by `weft workload attach`")):
+        code, _out, err = lab.cli("workload", *words)
+        true(code != 0, f"weft workload {words} was taken")
+        contains(err, part, f"what weft workload {words} says")
+    holder = lab.late.serve(HBONE)
+    code, _out, err = lab.cli("workload", "attach", "default/late", "--netns", netns)
+    true(code != 0, "it was attached all the same")
+    contains(err, f"default/late cannot be attached: an application in its network namespace {netns} holds port {HBONE}")
+    holder.kill()
+    wait_as_before(lab, lab.late)
+    equal([p["text"] for p in lab.problems() if "cannot be attached" in p["text"]], [])
+
+
 def test_stop_and_start(lab):
     enrol(lab, lab.client, lab.web)
     wait_attached(lab, lab.client, lab.web)
@@ -239,6 +297,18 @@ def test_stop_and_start(lab):
     wait_attached(lab, lab.client, lab.web)
     enrol(lab)
     wait_as_before(lab, lab.client, lab.web)
+
+
+def test_stop_with_a_proxy_that_does_not_end(lab):
+    """It has its time, then it is killed; what it held up ends in order."""
+    enrol(lab, lab.client)
+    wait_attached(lab, lab.client)
+    os.kill(wait_for(lambda: roles(lab).get("proxy-1"), "a proxy"), signal.SIGSTOP)
+    equal(lab.stop(), 0, "exit code")
+    contains(lab.log.read_text(), "proxy 1 does not end, killing it")
+    start(lab)
+    enrol(lab)
+    wait_as_before(lab, lab.client)
 
 
 def test_an_agent_outside_of_its_subtree(lab):

@@ -280,6 +280,32 @@ static void answer_attached(struct weft_control *control, struct weft_server_cli
 	weft_server_reply(client, answer);
 }
 
+static void change_attached(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	const char *who = json_object_get_string(json_object_object_get(request, "workload"));
+	const char *netns = json_object_get_string(json_object_object_get(request, "netns"));
+	struct weft_err err = { "" };
+	struct json_object *answer;
+	int r;
+
+	if (!control->greeted || weft_control_late(control)) {
+		weft_server_refuse(client, control->greeted ? "main does not answer: ask again in a moment"
+							    : "main is restarting: ask again in a moment");
+		return;
+	}
+	r = netns ? weft_control_attach_named(control, who, netns, &err) : weft_control_detach_named(control, who, &err);
+	if (r < 0) {
+		weft_server_refuse(client, "%s", err.text);
+		return;
+	}
+	answer = json_object_new_object();
+	add(answer, "workload", text_of(who));
+	if (netns)
+		add(answer, "netns", text_of(netns));
+	add(answer, "attached", flag_of(netns));
+	weft_server_reply(client, answer);
+}
+
 static void begin_watch(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
 {
 	(void)control;
@@ -293,6 +319,7 @@ static const struct request {
 	const char *member; /* beside `request`; required */
 	enum json_type type;
 	void (*answer)(struct weft_control *control, struct weft_server_client *client, struct json_object *request);
+	const char *second; /* another member, a string; required */
 } requests[] = {
 	{ "status", NULL, json_type_null, answer_status },
 	{ "config.list", NULL, json_type_null, answer_list },
@@ -305,6 +332,8 @@ static const struct request {
 	{ "conn.secure", NULL, json_type_null, answer_secure_conns },
 	{ "identity.list", NULL, json_type_null, answer_identities },
 	{ "workload.attached", NULL, json_type_null, answer_attached },
+	{ "workload.attach", "workload", json_type_string, change_attached, "netns" },
+	{ "workload.detach", "workload", json_type_string, change_attached },
 };
 
 static void on_request(void *context, struct weft_server_client *client, struct json_object *request)
@@ -323,7 +352,8 @@ static void on_request(void *context, struct weft_server_client *client, struct 
 	json_object_object_foreach(request, key, ignored)
 	{
 		(void)ignored;
-		if (strcmp(key, "request") != 0 && (!found->member || strcmp(key, found->member) != 0)) {
+		if (strcmp(key, "request") != 0 && (!found->member || strcmp(key, found->member) != 0) &&
+		    (!found->second || strcmp(key, found->second) != 0)) {
 			weft_server_refuse(client, "`%s` has no member `%.40s`", name, key);
 			return;
 		}
@@ -331,6 +361,10 @@ static void on_request(void *context, struct weft_server_client *client, struct 
 	if (found->member &&
 	    (!json_object_object_get_ex(request, found->member, &value) || !json_object_is_type(value, found->type))) {
 		weft_server_refuse(client, "`%s` needs a %s `%s`", name, json_type_to_name(found->type), found->member);
+		return;
+	}
+	if (found->second && (!json_object_object_get_ex(request, found->second, &value) || !json_object_is_type(value, json_type_string))) {
+		weft_server_refuse(client, "`%s` needs a string `%s`", name, found->second);
 		return;
 	}
 	found->answer(context, client, request);
