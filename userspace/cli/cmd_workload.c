@@ -85,6 +85,18 @@ static int read_pods(struct weft_view *view, struct pod **ret_pods, size_t *ret_
 	return 0;
 }
 
+/* Whether weft_capture has that network namespace. */
+static int is_attached(struct weft_view *view, uint64_t netns, bool *ret_attached, struct weft_err *err)
+{
+	struct weft_capture capture;
+	int r = weft_view_get(view, WEFT_MAP_CAPTURE, &netns, &capture, err);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	*ret_attached = r == 0;
+	return 0;
+}
+
 static void put(struct weft_output *out, const struct weft_workload_name *name)
 {
 	weft_output_number(out, "id", name->id);
@@ -146,6 +158,7 @@ int weft_cmd_workload(struct weft_context *context, const struct weft_args *args
 	for (size_t i = 0; i < count; i++) {
 		size_t low = 0, high = addresses_count;
 		char text[WEFT_ADDR_TEXT];
+		bool attached;
 
 		weft_output_row(out);
 		put(out, names[i]);
@@ -165,6 +178,10 @@ int weft_cmd_workload(struct weft_context *context, const struct weft_args *args
 				continue;
 			snprintf(text, sizeof(text), "%" PRIu64, pods[p].netns);
 			weft_output_texts_add(out, "netns", text);
+			r = is_attached(view, pods[p].netns, &attached, err);
+			if (r < 0)
+				return r;
+			weft_output_yes(out, "attached", attached);
 			weft_output_yes(out, "opted_out", pods[p].flags & WEFT_POD_F_OPT_OUT);
 		}
 		weft_output_row_end(out);

@@ -176,6 +176,18 @@ static const struct weft_argument workload_show_arguments[] = {
 	{ WEFT_ARG_POD, WEFT_ARGUMENT_PAIR, NULL, "NS/NAME", NULL, true, "the workload" },
 	END,
 };
+static const struct weft_argument workload_attach_arguments[] = {
+	{ WEFT_ARG_POD, WEFT_ARGUMENT_PAIR, NULL, "NS/NAME", NULL, true, "the workload" },
+	{ WEFT_ARG_NETNS, WEFT_ARGUMENT_TEXT, "netns", "NETNS", NULL, true,
+	  "its network namespace: a name of /run/netns, or pid:NUMBER for that of a process" },
+	END,
+};
+static const struct weft_column workload_attach_columns[] = {
+	{ "workload", "Workload", WEFT_COLUMN_TEXT, "the workload, NAMESPACE/NAME" },
+	{ "netns", "Netns", WEFT_COLUMN_TEXT, "the network namespace that was named; left out once it is detached" },
+	{ "attached", "Attached", WEFT_COLUMN_YES, "whether the command attaches it; its record may do so by itself" },
+	END,
+};
 #define WORKLOAD_COLUMNS(header)                                                                                       \
 	{ "id", NULL, WEFT_COLUMN_NUMBER, "id" }, { "namespace", "Namespace", WEFT_COLUMN_TEXT, "namespace" },         \
 		{ "name", "Name", WEFT_COLUMN_TEXT, "name" },                                                          \
@@ -186,6 +198,8 @@ static const struct weft_argument workload_show_arguments[] = {
 		{ "version", header("Version"), WEFT_COLUMN_TEXT, "canonical revision, from its labels" },             \
 		{ "addresses", "Addresses", WEFT_COLUMN_TEXTS, "its addresses" },                                      \
 		{ "netns", "Netns", WEFT_COLUMN_TEXTS, "cookies of the network namespaces bound to it on this node" }, \
+		{ "attached", "Attached", WEFT_COLUMN_YES,                                                             \
+		  "whether it is in the secure lane; only of a workload bound on this node" },                         \
 	{                                                                                                              \
 		"opted_out", header("Opted out"), WEFT_COLUMN_YES,                                                     \
 			"whether its sockets are left alone; only of a workload bound on this node"                    \
@@ -543,6 +557,11 @@ const struct weft_command weft_commands[] = {
 	  "workloads with their addresses and namespaces", NULL, workload_list_columns, weft_cmd_workload },
 	{ "workload", "show", workload_show_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_CARDS, "one workload", NULL,
 	  workload_show_columns, weft_cmd_workload },
+	{ "workload", "attach", workload_attach_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "takes a workload into the secure lane",
+	  "Whatever the labels of its record say, until `workload detach`. The agent needs ports 15001 and 15008 in its network namespace.",
+	  workload_attach_columns, weft_cmd_workload_attach },
+	{ "workload", "detach", workload_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "takes back a `workload attach`",
+	  "Connections of its applications that the agent carries go on until they end.", workload_attach_columns, weft_cmd_workload_detach },
 	{ "conn", "list", conn_list_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_TABLE,
 	  "live connections of all network namespaces",
 	  "A connection between two workloads of this node shows twice, once for each end. Several filters all have to hold.",

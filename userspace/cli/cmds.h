@@ -22,6 +22,7 @@ enum weft_argument_slot {
 	WEFT_ARG_NAME,
 	WEFT_ARG_SERVICE,
 	WEFT_ARG_POD,
+	WEFT_ARG_NETNS,
 	WEFT_ARG_STATE,
 	WEFT_ARG_PROTOCOL,
 	WEFT_ARG_COUNT,
@@ -136,6 +137,8 @@ int weft_cmd_service(struct weft_context *context, const struct weft_args *args,
 int weft_cmd_endpoint_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_endpoint_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_workload(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_workload_attach(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_workload_detach(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_watch(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_config_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);

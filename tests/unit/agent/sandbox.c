@@ -71,7 +71,7 @@ static void confined(const char *(*body)(void))
 
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			_exit(3);
-		wrong = weft_sandbox_enter(state, &err) < 0 ? err.text : body();
+		wrong = weft_sandbox_enter(WEFT_AGENT_CONTROL, state, -1, &err) < 0 ? err.text : body();
 		if (wrong && write(out[1], wrong, strlen(wrong)) < 0)
 			_exit(2);
 		_exit(wrong ? 1 : 0);
