@@ -215,6 +215,16 @@ static const struct weft_option *option_letter(char letter)
 	return NULL;
 }
 
+/* A word of some command's may be written as if it were an option: --netns NAME. */
+static bool is_keyword(const char *word)
+{
+	for (size_t i = 0; i < weft_commands_count; i++)
+		for (const struct weft_argument *a = weft_commands[i].arguments; a && a->sentence; a++)
+			if (a->word && strcmp(a->word, word) == 0)
+				return true;
+	return false;
+}
+
 int weft_options_parse(int *argc, char **argv, struct weft_options *ret_options, struct weft_err *err)
 {
 	struct weft_options options = { 0 };
@@ -242,6 +252,10 @@ int weft_options_parse(int *argc, char **argv, struct weft_options *ret_options,
 							    *letter);
 				option_set(option, NULL, &options);
 			}
+			continue;
+		}
+		if (is_keyword(arg + 2)) {
+			argv[kept++] = argv[i] + 2;
 			continue;
 		}
 		equals = strchr(arg, '=');
