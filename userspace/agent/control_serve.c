@@ -280,46 +280,30 @@ static void answer_attached(struct weft_control *control, struct weft_server_cli
 	weft_server_reply(client, answer);
 }
 
-static void answer_change(struct weft_server_client *client, const char *who, bool attached, int r, const struct weft_err *err)
-{
-	struct json_object *answer;
-
-	if (r < 0) {
-		weft_server_refuse(client, "%s", err->text);
-		return;
-	}
-	answer = json_object_new_object();
-	add(answer, "workload", text_of(who));
-	add(answer, "attached", flag_of(attached));
-	weft_server_reply(client, answer);
-}
-
-/* What it does waits for main, as a change of files does. */
-static bool can_change(struct weft_control *control, struct weft_server_client *client)
-{
-	if (control->greeted && !weft_control_late(control))
-		return true;
-	weft_server_refuse(client, "main %s: ask again in a moment", control->greeted ? "does not answer" : "is restarting");
-	return false;
-}
-
-static void attach_workload(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+static void change_attached(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
 {
 	const char *who = json_object_get_string(json_object_object_get(request, "workload"));
 	const char *netns = json_object_get_string(json_object_object_get(request, "netns"));
 	struct weft_err err = { "" };
+	struct json_object *answer;
+	int r;
 
-	if (can_change(control, client))
-		answer_change(client, who, true, weft_control_attach_named(control, who, netns, &err), &err);
-}
-
-static void detach_workload(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
-{
-	const char *who = json_object_get_string(json_object_object_get(request, "workload"));
-	struct weft_err err = { "" };
-
-	if (can_change(control, client))
-		answer_change(client, who, false, weft_control_detach_named(control, who, &err), &err);
+	if (!control->greeted || weft_control_late(control)) {
+		weft_server_refuse(client, control->greeted ? "main does not answer: ask again in a moment"
+							    : "main is restarting: ask again in a moment");
+		return;
+	}
+	r = netns ? weft_control_attach_named(control, who, netns, &err) : weft_control_detach_named(control, who, &err);
+	if (r < 0) {
+		weft_server_refuse(client, "%s", err.text);
+		return;
+	}
+	answer = json_object_new_object();
+	add(answer, "workload", text_of(who));
+	if (netns)
+		add(answer, "netns", text_of(netns));
+	add(answer, "attached", flag_of(netns));
+	weft_server_reply(client, answer);
 }
 
 static void begin_watch(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
@@ -334,22 +318,22 @@ static const struct request {
 	const char *name;
 	const char *member; /* beside `request`; required */
 	enum json_type type;
-	const char *text; /* a second one, a string; required */
 	void (*answer)(struct weft_control *control, struct weft_server_client *client, struct json_object *request);
+	const char *second; /* another member, a string; required */
 } requests[] = {
-	{ "status", NULL, json_type_null, NULL, answer_status },
-	{ "config.list", NULL, json_type_null, NULL, answer_list },
-	{ "config.problems", NULL, json_type_null, NULL, answer_problems },
-	{ "feature.list", NULL, json_type_null, NULL, answer_features },
-	{ "log.get", NULL, json_type_null, NULL, answer_level },
-	{ "log.set", "level", json_type_string, NULL, set_level },
-	{ "bypass.set", "on", json_type_boolean, NULL, set_bypass },
-	{ "conn.watch", NULL, json_type_null, NULL, begin_watch },
-	{ "conn.secure", NULL, json_type_null, NULL, answer_secure_conns },
-	{ "identity.list", NULL, json_type_null, NULL, answer_identities },
-	{ "workload.attached", NULL, json_type_null, NULL, answer_attached },
-	{ "workload.attach", "workload", json_type_string, "netns", attach_workload },
-	{ "workload.detach", "workload", json_type_string, NULL, detach_workload },
+	{ "status", NULL, json_type_null, answer_status },
+	{ "config.list", NULL, json_type_null, answer_list },
+	{ "config.problems", NULL, json_type_null, answer_problems },
+	{ "feature.list", NULL, json_type_null, answer_features },
+	{ "log.get", NULL, json_type_null, answer_level },
+	{ "log.set", "level", json_type_string, set_level },
+	{ "bypass.set", "on", json_type_boolean, set_bypass },
+	{ "conn.watch", NULL, json_type_null, begin_watch },
+	{ "conn.secure", NULL, json_type_null, answer_secure_conns },
+	{ "identity.list", NULL, json_type_null, answer_identities },
+	{ "workload.attached", NULL, json_type_null, answer_attached },
+	{ "workload.attach", "workload", json_type_string, change_attached, "netns" },
+	{ "workload.detach", "workload", json_type_string, change_attached },
 };
 
 static void on_request(void *context, struct weft_server_client *client, struct json_object *request)
@@ -369,7 +353,7 @@ static void on_request(void *context, struct weft_server_client *client, struct 
 	{
 		(void)ignored;
 		if (strcmp(key, "request") != 0 && (!found->member || strcmp(key, found->member) != 0) &&
-		    (!found->text || strcmp(key, found->text) != 0)) {
+		    (!found->second || strcmp(key, found->second) != 0)) {
 			weft_server_refuse(client, "`%s` has no member `%.40s`", name, key);
 			return;
 		}
@@ -379,8 +363,8 @@ static void on_request(void *context, struct weft_server_client *client, struct 
 		weft_server_refuse(client, "`%s` needs a %s `%s`", name, json_type_to_name(found->type), found->member);
 		return;
 	}
-	if (found->text && (!json_object_object_get_ex(request, found->text, &value) || !json_object_is_type(value, json_type_string))) {
-		weft_server_refuse(client, "`%s` needs a string `%s`", name, found->text);
+	if (found->second && (!json_object_object_get_ex(request, found->second, &value) || !json_object_is_type(value, json_type_string))) {
+		weft_server_refuse(client, "`%s` needs a string `%s`", name, found->second);
 		return;
 	}
 	found->answer(context, client, request);

@@ -215,7 +215,7 @@ static const struct weft_option *option_letter(char letter)
 	return NULL;
 }
 
-/* A word of some command's may be written as if it were an option: --netns NAME. */
+/* `--netns NAME` is another way to write `netns NAME`. */
 static bool is_keyword(const char *word)
 {
 	for (size_t i = 0; i < weft_commands_count; i++)
@@ -254,11 +254,11 @@ int weft_options_parse(int *argc, char **argv, struct weft_options *ret_options,
 			}
 			continue;
 		}
-		if (is_keyword(arg + 2)) {
+		equals = strchr(arg, '=');
+		if (is_keyword(arg + 2) && option_find(arg + 2, strlen(arg + 2), &option, err) < 0) {
 			argv[kept++] = argv[i] + 2;
 			continue;
 		}
-		equals = strchr(arg, '=');
 		r = option_find(arg + 2, equals ? (size_t)(equals - arg - 2) : strlen(arg + 2), &option, err);
 		if (r < 0)
 			return r;
