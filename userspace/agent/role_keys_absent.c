@@ -1,7 +1,0 @@
-/* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/role_absent.h"
-
-int weft_role_keys_run(const struct weft_options *options)
-{
-	return weft_role_absent_run(options);
-}
