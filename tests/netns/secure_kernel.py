@@ -63,6 +63,19 @@ class Kit:
         self.process.wait()
 
 
+def opened(lab):
+    """A kit with the instance open: what it found."""
+    lab.kit = Kit(lab, lab.root / "agent")
+    return lab.kit("open", lab.root, lab.pins, *os.environ.get("WEFT_WITHOUT", "").split())
+
+
+def cookie(lab, pod):
+    """Also before Linux 5.14, which tells it to programs only."""
+    if not hasattr(pod, "known_cookie"):
+        pod.known_cookie = int(lab.kit("cookie", f"/run/netns/{pod.netns}")[0])
+    return pod.known_cookie
+
+
 # ---- rows ----
 
 
@@ -74,7 +87,7 @@ ALL, NONE = clauses(*range(256)), clauses()
 
 
 def policy_row(deny=NONE, allow=NONE, no_source=ALL, any_address=ALL, any_port=ALL, only_allowed=False):
-    return deny + allow + NONE + NONE + no_source + any_address + any_port + struct.pack("=II", int(only_allowed), 0)
+    return deny + allow + NONE + NONE + no_source + any_address + any_address + any_port + struct.pack("=II", int(only_allowed), 0)
 
 
 def set_policy(lab, name, policy):
@@ -161,7 +174,7 @@ class Agent:
         level, option = (socket.IPPROTO_IPV6, 75) if family == socket.AF_INET6 else (socket.SOL_IP, 19)  # *_TRANSPARENT
         made.setsockopt(level, option, 1)
         made.setsockopt(socket.SOL_SOCKET, 36, 15)  # SO_MARK
-        self.lab.kit("mark", os.getpid(), made.fileno(), self.pod.cookie())
+        self.lab.kit("mark", os.getpid(), made.fileno(), cookie(self.lab, self.pod))
         made.bind(source)
         made.connect((self.pod.ip6 if family == socket.AF_INET6 else self.pod.ip, port))
         return made
@@ -180,14 +193,11 @@ def topology(lab):
     names = ("client", "other", "web", "remote", "stranger")
     for name in names:
         setattr(lab, name, lab.pod(name))
-    if lab.client.cookie() is None:
-        raise Skip("the stand-in has no way to ask for a network namespace's cookie (Linux 5.14)")
-    lab.kit = Kit(lab, lab.root / "agent")
-    lab.kit("open", lab.root, lab.pins, *os.environ.get("WEFT_WITHOUT", "").split())
+    equal(opened(lab), ["new"])
     for pod in (getattr(lab, n) for n in names):
         for address in (pod.ip, pod.ip6):
             lab.kit("put", "weft_workload_at", packed(address), struct.pack("=I", WORKLOAD[pod.name]))
-        lab.kit("put", "weft_pod", struct.pack("=Q", pod.cookie()), struct.pack("=II", WORKLOAD[pod.name], 0))
+        lab.kit("put", "weft_pod", struct.pack("=Q", cookie(lab, pod)), struct.pack("=II", WORKLOAD[pod.name], 0))
         set_policy(lab, pod.name, 0)
     write_policies(lab)
     service_rows(lab, 1, ("10.96.0.1", "fd96::1"), "web", 1)
@@ -215,7 +225,7 @@ def write_sysctl():
 
 def attach(lab, name):
     pod = getattr(lab, name)
-    lab.kit("attach", f"/run/netns/{pod.netns}", pod.cookie(), pod.ip, pod.ip6, WORKLOAD[name])
+    lab.kit("attach", f"/run/netns/{pod.netns}", cookie(lab, pod), pod.ip, pod.ip6, WORKLOAD[name])
 
 
 def attached(lab):
@@ -258,7 +268,7 @@ def test_captured(lab):
                 equal((found["endpoint"], found["endpoint_port"]), (peer, 80), "endpoint")
                 equal((found["workload"], found["peer"], found["service"]), (1, 4, service_id), "who")
                 equal(bool(found["endpoint_id"]), bool(service_id), "an endpoint's id")
-                equal(found["netns"], lab.client.cookie(), "netns")
+                equal(found["netns"], cookie(lab, lab.client), "netns")
                 accepted.sendall(b"x\n")
                 equal(made.recv(10), b"x\n")
         equal(lab.maps("weft_captured"), [], "weft_captured")
@@ -515,9 +525,9 @@ def test_address_used_again(lab):
     key = packed(lab.client.ip) + packed(lab.web.ip) + be16(5432) + be16(80)
     try:
         set_policy(lab, "web", STRICT)
-        lab.kit("detach", lab.client.cookie())
+        lab.kit("detach", cookie(lab, lab.client))
         sh("bpftool", "map", "update", "pinned", lab.pins / "v1/map/weft_attest", "key", "hex", *key.hex(" ").split(), "value", "hex",
-           *struct.pack("=QII", lab.client.cookie(), 1, 0).hex(" ").split())
+           *struct.pack("=QII", cookie(lab, lab.client), 1, 0).hex(" ").split())
         equal(lab.client.run(raw_syn, lab.client.ip, lab.web.ip, 5432, 80), "RST", "an entry of a pod that is gone")
         with fails(errno.ECONNREFUSED, errno.EPERM):
             lab.client.connect(lab.web.ip, 80)
@@ -539,7 +549,7 @@ def test_entry_of_an_attempt(lab):
             made.connect_ex((lab.web.ip, 80))
             rows = lab.maps("weft_attest")
             equal(len(rows), 1, "entries")
-            equal((rows[0]["value"]["workload"], rows[0]["value"]["netns"]), (1, lab.client.cookie()), "who")
+            equal((rows[0]["value"]["workload"], rows[0]["value"]["netns"]), (1, cookie(lab, lab.client)), "who")
         gone(lab, "weft_attest")
     finally:
         sh("ip", "-n", lab.web.netns, "route", "del", *blackhole[2:])
@@ -617,7 +627,7 @@ def test_agent_is_not_counted(lab):
     made = lab.client.connect("10.96.0.2", 80)
     accepted, _found = lab.agent["client"].accept()
     out = lab.agent["client"].maker.new_socket()
-    lab.kit("mark", os.getpid(), out.fileno(), lab.client.cookie())
+    lab.kit("mark", os.getpid(), out.fileno(), cookie(lab, lab.client))
     out.connect((lab.web.ip, HBONE))  # a marked socket may
     inbound = lab.agent["web"].hbone[socket.AF_INET].accept()[0]
     dialled = lab.agent["web"].dial(socket.AF_INET, (lab.client.ip, 42000))
@@ -649,13 +659,13 @@ def test_udp_goes_as_it_is(lab):
 
 
 def test_opted_out(lab):
-    cookie = struct.pack("=Q", lab.client.cookie())
-    lab.kit("put", "weft_pod", cookie, struct.pack("=II", 1, 1))
+    key = struct.pack("=Q", cookie(lab, lab.client))
+    lab.kit("put", "weft_pod", key, struct.pack("=II", 1, 1))
     try:
         with lab.client.connect(lab.remote.ip, 80) as made:
             equal(read_name(made), "remote")
     finally:
-        lab.kit("put", "weft_pod", cookie, struct.pack("=II", 1, 0))
+        lab.kit("put", "weft_pod", key, struct.pack("=II", 1, 0))
 
 
 def test_cut_by_cookie(lab):
@@ -663,9 +673,9 @@ def test_cut_by_cookie(lab):
         return
     with lab.client.connect(lab.web.ip, 80) as one, lab.client.connect(lab.web.ip, 80) as two:
         read_name(one), read_name(two)
-        cookie = struct.unpack("=Q", one.getsockopt(socket.SOL_SOCKET, 57, 8))[0]  # SO_COOKIE
+        number = struct.unpack("=Q", one.getsockopt(socket.SOL_SOCKET, 57, 8))[0]  # SO_COOKIE
         try:
-            equal(lab.kit("cut", f"/run/netns/{lab.client.netns}", cookie), ["1"], "sockets cut")
+            equal(lab.kit("cut", f"/run/netns/{lab.client.netns}", number), ["1"], "sockets cut")
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 return
@@ -709,7 +719,7 @@ def test_without_the_lane(lab):
 
 def test_adoption(lab):
     """The agent dies and is back: what it had attached works meanwhile and after."""
-    cookies = sorted(pod.cookie() for pod in (lab.client, lab.other, lab.web))
+    cookies = sorted(cookie(lab, pod) for pod in (lab.client, lab.other, lab.web))
     set_policy(lab, "web", STRICT)
     lab.kit.end()
     try:
@@ -717,8 +727,7 @@ def test_adoption(lab):
             lab.agent["client"].accept()[0].close()
         with fails(errno.ECONNREFUSED, errno.EPERM):
             lab.stranger.connect(lab.web.ip, 80)
-        lab.kit = Kit(lab, lab.root / "agent")
-        equal(lab.kit("open", lab.root, lab.pins, *os.environ.get("WEFT_WITHOUT", "").split()), ["adopted"])
+        equal(opened(lab), ["adopted"])
         equal(attached(lab), cookies, "attached")
         with lab.client.connect("10.96.0.2", 80):
             accepted, found = lab.agent["client"].accept()
@@ -729,17 +738,15 @@ def test_adoption(lab):
         set_policy(lab, "web", 0)
     # A pod that goes while no agent is there leaves nothing.
     doomed = lab.pod("doomed")
-    lab.kit("attach", f"/run/netns/{doomed.netns}", doomed.cookie(), doomed.ip, doomed.ip6, 9)
+    lab.kit("attach", f"/run/netns/{doomed.netns}", cookie(lab, doomed), doomed.ip, doomed.ip6, 9)
     equal(len(attached(lab)), 4, "attached")
     lab.kit.end()
     del lab.pods["doomed"]
-    doomed.channel.close()
     os.close(doomed.netns_fd)
     sh("ip", "netns", "del", doomed.netns)
     wait_for(lambda: any(link.get("type") == "netns" and link.get("netns_ino") == 0
                          for link in json.loads(sh("bpftool", "-j", "link", "list"))), "the namespace to be gone")
-    lab.kit = Kit(lab, lab.root / "agent")
-    lab.kit("open", lab.root, lab.pins)
+    opened(lab)
     equal(attached(lab), cookies, "attached")
     equal(len(list((lab.pins / "v1/netns").iterdir())), 3, "pins")
     equal(len(lab.maps("weft_capture")), 3, "rows")
@@ -749,10 +756,10 @@ def test_agent_outside_of_the_subtree(lab):
     """Nobody would know its connections from others: refused in a sentence."""
     outside = Kit(lab, cgroup2_root())
     lab.kit.end()
-    outside("open", lab.root, lab.pins)
+    outside("open", lab.root, lab.pins, *os.environ.get("WEFT_WITHOUT", "").split())
     try:
         try:
-            outside("attach", f"/run/netns/{lab.client.netns}", lab.client.cookie(), lab.client.ip, lab.client.ip6, 1)
+            outside("attach", f"/run/netns/{lab.client.netns}", cookie(lab, lab.client), lab.client.ip, lab.client.ip6, 1)
         except OSError as error:
             equal(error.errno, errno.EXDEV)
             contains(str(error), "--cgroup")
@@ -760,16 +767,15 @@ def test_agent_outside_of_the_subtree(lab):
             raise Failure("attached")
     finally:
         outside.end()
-        lab.kit = Kit(lab, lab.root / "agent")
-        lab.kit("open", lab.root, lab.pins)
+        opened(lab)
 
 
 def test_detached(lab):
     """Nothing is left; what was captured goes on."""
     made = lab.client.connect("10.96.0.2", 80)
     accepted, _found = lab.agent["client"].accept()
-    lab.kit("detach", lab.client.cookie())
-    lab.kit("detach", lab.client.cookie())
+    lab.kit("detach", cookie(lab, lab.client))
+    lab.kit("detach", cookie(lab, lab.client))
     with made, accepted:
         made.sendall(b"on")
         equal(accepted.recv(10), b"on")
@@ -777,7 +783,7 @@ def test_detached(lab):
         equal(lab.client.who("10.96.0.2", 80), "remote", "a new one")
         lab.agent["client"].nothing()
     for name in ("other", "web"):
-        lab.kit("detach", getattr(lab, name).cookie())
+        lab.kit("detach", cookie(lab, getattr(lab, name)))
     equal(list((lab.pins / "v1/netns").iterdir()), [], "pins")
     equal(lab.maps("weft_capture"), [], "rows")
 
