@@ -11,13 +11,13 @@
  *   attached                             -> ok COOKIE...
  *   mark PID FD COOKIE                   a socket of another process
  *   cut NETNS COOKIE...                  -> ok number of sockets
+ *   cookie NETNS                         -> ok COOKIE
  *   close
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +26,10 @@
 
 #include "base/addr.h"
 #include "base/cleanup.h"
+#include "base/netns_cookie.h"
 #include "kernel/kernel.h"
 #include "kernel/maps.h"
+#include "net/netns.h"
 #include "weft/abi/proxy.h"
 
 #define WORDS 64
@@ -138,21 +140,43 @@ static int mark(char **word)
 	return say(weft_kernel_mark_agent_socket(instance, fd, strtoull(word[3], NULL, 10)), NULL);
 }
 
+struct cut {
+	uint64_t cookie[WORDS];
+	size_t count;
+	uint32_t number;
+};
+
+static int cut_here(void *context)
+{
+	struct cut *cut = context;
+
+	return weft_kernel_cut_sockets_here(instance, cut->cookie, cut->count, &cut->number);
+}
+
 static int cut(char **word, size_t count)
 {
-	weft_close_on_exit int netns = open(word[1], O_RDONLY | O_CLOEXEC), own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	uint64_t cookie[WORDS];
-	uint32_t number = 0;
+	weft_close_on_exit int netns = open(word[1], O_RDONLY | O_CLOEXEC);
+	struct cut cut = { .count = count - 2 };
 	int r;
 
-	for (size_t i = 2; i < count; i++)
-		cookie[i - 2] = strtoull(word[i], NULL, 10);
-	if (netns < 0 || own < 0 || setns(netns, CLONE_NEWNET) < 0)
-		return say_error(-errno, word[1]);
-	r = weft_kernel_cut_sockets_here(instance, cookie, count - 2, &number);
-	if (setns(own, CLONE_NEWNET) < 0)
-		abort();
-	return r < 0 ? say_error(r, NULL) : printf("ok %u\n", number);
+	for (size_t i = 0; i < cut.count; i++)
+		cut.cookie[i] = strtoull(word[i + 2], NULL, 10);
+	r = netns < 0 ? -errno : weft_netns_run(netns, cut_here, &cut);
+	return r < 0 ? say_error(r, NULL) : printf("ok %u\n", cut.number);
+}
+
+static int cookie_here(void *context)
+{
+	return weft_netns_cookie_here(context) == 0 ? 0 : weft_kernel_netns_cookie(context);
+}
+
+static int cookie(const char *path)
+{
+	weft_close_on_exit int netns = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t cookie = 0;
+	int r = netns < 0 ? -errno : weft_netns_run(netns, cookie_here, &cookie);
+
+	return r < 0 ? say_error(r, NULL) : printf("ok %" PRIu64 "\n", cookie);
 }
 
 static int run(char **word, size_t count)
@@ -173,6 +197,8 @@ static int run(char **word, size_t count)
 		return list_attached();
 	if (strcmp(word[0], "mark") == 0 && count == 4)
 		return mark(word);
+	if (strcmp(word[0], "cookie") == 0 && count == 2)
+		return cookie(word[1]);
 	if (strcmp(word[0], "cut") == 0 && count >= 3)
 		return cut(word, count);
 	if (strcmp(word[0], "close") == 0) {
