@@ -19,7 +19,7 @@ int weft_conn(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct weft_conn conn = {};
 	struct tcp_sock *tp;
 
-	if (!sk || !sock || (sock->flags & WEFT_SOCK_F_CLOSED))
+	if (!sk || !sock || (sock->flags & (WEFT_SOCK_F_CLOSED | WEFT_SOCK_F_AGENT)))
 		return 0;
 	weft_tcp_ends(&sk->__sk_common, &local, &remote);
 	conn.cookie = sock->cookie;

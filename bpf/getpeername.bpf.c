@@ -10,6 +10,7 @@
  */
 #include "lib/hook.h"
 #include "maps/state.h"
+#include "weft/abi/proxy.h"
 
 static __always_inline bool weft_getpeername(struct bpf_sock_addr *ctx, struct weft_frontend_key *peer)
 {
@@ -18,8 +19,10 @@ static __always_inline bool weft_getpeername(struct bpf_sock_addr *ctx, struct w
 	if (!ctx->sk)
 		return false;
 	sock = bpf_sk_storage_get(&weft_sock, ctx->sk, NULL, 0);
-	if (!sock || !(sock->flags & WEFT_SOCK_F_TRANSLATED) || sock->endpoint_port != peer->port ||
-	    !weft_addr_equal(&sock->endpoint_addr, &peer->addr))
+	if (!sock || !(sock->flags & WEFT_SOCK_F_TRANSLATED))
+		return false;
+	if (sock->flags & WEFT_SOCK_F_SECURE ? peer->port != bpf_htons(WEFT_PORT_OUTBOUND)
+					     : sock->endpoint_port != peer->port || !weft_addr_equal(&sock->endpoint_addr, &peer->addr))
 		return false;
 	peer->addr = sock->frontend;
 	peer->port = sock->frontend_port;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tls/cert.h"
 
-#include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <errno.h>
 #include <stdio.h>
@@ -9,15 +8,16 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "tls/quiet.h"
 
 /* Nobody's certificate has as many; comparing each with each stays cheap. */
 #define MAX_EXTENSIONS 64
-#define MAX_NAMES 64
 #define RSA_MIN_BITS 2048
 #define RSA_MAX_BITS 8192 /* what a peer can make us compute */
 #define MAX_SERIAL 20 /* octets, RFC 5280 section 4.1.2.2 */
 
 WEFT_CLEANUP_DEFINE(GENERAL_NAMES, GENERAL_NAMES_free);
+WEFT_CLEANUP_DEFINE(NAME_CONSTRAINTS, NAME_CONSTRAINTS_free);
 WEFT_CLEANUP_DEFINE(AUTHORITY_KEYID, AUTHORITY_KEYID_free);
 WEFT_CLEANUP_DEFINE(EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free);
 WEFT_CLEANUP_DEFINE(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free);
@@ -160,6 +160,17 @@ static bool understood(int nid)
 	}
 }
 
+/* Whether the octets are one value and nothing behind it, which OpenSSL would not look at and another verifier might. */
+static bool one_value(const ASN1_OCTET_STRING *octets)
+{
+	const unsigned char *at = octets->data;
+	long size;
+	int tag, class;
+
+	return !(ASN1_get_object(&at, &size, &tag, &class, octets->length) & 0x81) &&
+	       at + size == octets->data + octets->length;
+}
+
 /* What OpenSSL has no opinion on, though RFC 5280 says it of both CAs and leaves. */
 static int check_extensions(const X509 *cert, struct weft_err *err)
 {
@@ -176,6 +187,8 @@ static int check_extensions(const X509 *cert, struct weft_err *err)
 		for (int j = 0; j < i; j++)
 			if (OBJ_cmp(object, X509_EXTENSION_get_object(X509_get_ext(cert, j))) == 0)
 				return refuse(err, "it has an extension twice");
+		if (!one_value(X509_EXTENSION_get_data(extension)))
+			return refuse(err, "an extension of it is not one value in DER");
 		if (critical && !understood(nid))
 			return refuse(err, "it has a critical extension that is not known");
 		/* Section 4.2.1.11; whoever wants them heeded must say so, and then they are refused above. */
@@ -191,12 +204,16 @@ static int check_extensions(const X509 *cert, struct weft_err *err)
 /* The extension, parsed; NULL with *ret = 0 if there is none, with *ret = -EACCES if it cannot be parsed. */
 static void *extension(const X509 *cert, int nid, int *ret, struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	int critical;
 	void *value = X509_get_ext_d2i(cert, nid, &critical, NULL);
 
-	*ret = value || critical == -1
-		       ? 0
-		       : weft_err_set(err, EACCES, "its extension %s cannot be parsed", OBJ_nid2ln(nid));
+	if (value || critical == -1)
+		*ret = 0;
+	else if (critical == -2)
+		*ret = weft_err_set(err, EACCES, "it has the extension %s twice", OBJ_nid2ln(nid));
+	else
+		*ret = weft_err_set(err, EACCES, "its extension %s cannot be parsed", OBJ_nid2ln(nid));
 	return value;
 }
 
@@ -240,10 +257,6 @@ static int check_ca(X509 *cert, enum weft_cert_role role, struct weft_err *err)
 		return role == WEFT_CERT_ROOT ? 0 : refuse(err, "it is a CA's and has no keyUsage");
 	if (!(usage & KU_KEY_CERT_SIGN))
 		return refuse(err, "it is a CA's and its keyUsage has no keyCertSign");
-	if (!critical(cert, NID_key_usage))
-		return refuse(err, "its keyUsage is not critical");
-	if (X509_NAME_entry_count(X509_get_subject_name(cert)) == 0)
-		return refuse(err, "it is a CA's and its subject is empty");
 	return 0;
 }
 
@@ -253,6 +266,8 @@ static int check_leaf(X509 *cert, struct weft_err *err)
 
 	if (flags & EXFLAG_CA)
 		return refuse(err, "it is a CA's, and those authenticate nobody");
+	if (X509_get_pathlen(cert) != -1)
+		return refuse(err, "it has a path length and is no CA's");
 	if (flags & EXFLAG_KUSAGE && X509_get_key_usage(cert) & (KU_KEY_CERT_SIGN | KU_CRL_SIGN))
 		return refuse(err, "its keyUsage has keyCertSign or cRLSign, and it is no CA's");
 	if (X509_get_ext_by_NID(cert, NID_name_constraints, -1) >= 0)
@@ -262,7 +277,23 @@ static int check_leaf(X509 *cert, struct weft_err *err)
 	return 0;
 }
 
-/* That it is well-formed where OpenSSL would let it pass: what cannot be read cannot be said to hold. */
+/* Section 4.2.1.10: constraints that constrain nothing are a mistake of whoever meant to. */
+static int check_constraints(const X509 *cert, struct weft_err *err)
+{
+	weft_cleanup(NAME_CONSTRAINTS_freep) NAME_CONSTRAINTS *constraints = NULL;
+	int r;
+
+	constraints = extension(cert, NID_name_constraints, &r, err);
+	if (!constraints)
+		return r;
+	if ((!constraints->permittedSubtrees && !constraints->excludedSubtrees) ||
+	    (constraints->permittedSubtrees && sk_GENERAL_SUBTREE_num(constraints->permittedSubtrees) == 0) ||
+	    (constraints->excludedSubtrees && sk_GENERAL_SUBTREE_num(constraints->excludedSubtrees) == 0))
+		return refuse(err, "its name constraints are empty");
+	return 0;
+}
+
+/* Well-formed too where nothing is taken from it: what cannot be read cannot be said to hold. */
 static int check_names(const X509 *cert, struct weft_err *err)
 {
 	weft_cleanup(GENERAL_NAMES_freep) GENERAL_NAMES *names = NULL;
@@ -272,21 +303,19 @@ static int check_names(const X509 *cert, struct weft_err *err)
 	names = extension(cert, NID_subject_alt_name, &r, err);
 	if (r < 0)
 		return r;
-	if (names && (sk_GENERAL_NAME_num(names) == 0 || sk_GENERAL_NAME_num(names) > MAX_NAMES))
-		return refuse(err, "its subjectAltName does not have 1 to 64 names");
 	access = extension(cert, NID_info_access, &r, err);
 	return r;
 }
 
 int weft_cert_check(X509 *cert, enum weft_cert_role role, struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	int r;
 
 	if (X509_get_version(cert) != X509_VERSION_3)
 		return refuse(err, "it is not of version 3");
 	/* This also makes OpenSSL parse and keep the extensions that it knows. */
 	if (X509_check_purpose(cert, -1, 0) != 1 || X509_get_extension_flags(cert) & EXFLAG_INVALID) {
-		ERR_clear_error();
 		r = check_extensions(cert, err);
 		return r < 0 ? r : refuse(err, "its extensions contradict each other or cannot be parsed");
 	}
@@ -308,8 +337,9 @@ int weft_cert_check(X509 *cert, enum weft_cert_role role, struct weft_err *err)
 	if (r == 0)
 		r = check_key_ids(cert, role, err);
 	if (r == 0)
+		r = check_constraints(cert, err);
+	if (r == 0)
 		r = check_names(cert, err);
-	ERR_clear_error();
 	return r;
 }
 
@@ -324,17 +354,25 @@ int weft_cert_check_workload(X509 *leaf, struct weft_err *err)
 	return 0;
 }
 
-int weft_cert_check_usage(X509 *cert, bool server, struct weft_err *err)
+int weft_cert_check_usage(X509 *cert, enum weft_cert_role role, bool server, struct weft_err *err)
 {
 	int wanted = server ? NID_server_auth : NID_client_auth, r;
 	weft_cleanup(EXTENDED_KEY_USAGE_freep) EXTENDED_KEY_USAGE *usages = extension(cert, NID_ext_key_usage, &r, err);
+	bool found = false;
 
 	/* X509-SVID section 4.4: it may be left out. */
 	if (!usages)
 		return r;
-	for (int i = 0; i < sk_ASN1_OBJECT_num(usages); i++)
-		if (OBJ_obj2nid(sk_ASN1_OBJECT_value(usages, i)) == wanted)
-			return 0;
+	for (int i = 0; i < sk_ASN1_OBJECT_num(usages); i++) {
+		int usage = OBJ_obj2nid(sk_ASN1_OBJECT_value(usages, i));
+
+		/* Of a CA it says that nothing is ruled out; of a workload it would say nothing at all. */
+		if (usage == NID_anyExtendedKeyUsage && role == WEFT_CERT_LEAF)
+			return refuse(err, "its extendedKeyUsage has anyExtendedKeyUsage");
+		found = found || usage == wanted || usage == NID_anyExtendedKeyUsage;
+	}
+	if (found)
+		return 0;
 	return weft_err_set(err, EACCES, "its extendedKeyUsage has no %s", server ? "serverAuth" : "clientAuth");
 }
 

@@ -21,9 +21,10 @@ enum weft_cert_role {
 /* 0, or -EACCES with what is wrong, which does not name the certificate; -ENOMEM. */
 int weft_cert_check(X509 *cert, enum weft_cert_role role, struct weft_err *err);
 
-/* Of a leaf besides: that it is a workload's (X509-SVID section 4) and may be shown by a client, or by a server. */
+/* Of a leaf besides: that it is a workload's (X509-SVID section 4). */
 int weft_cert_check_workload(X509 *leaf, struct weft_err *err);
-int weft_cert_check_usage(X509 *cert, bool server, struct weft_err *err);
+/* Whether its extended key usage, if it has one, is good for servers, or for clients, or for what it signs to be. */
+int weft_cert_check_usage(X509 *cert, enum weft_cert_role role, bool server, struct weft_err *err);
 
 /*
  * The certificate's one URI SAN as a SPIFFE id. `ret_spiffe` points into *ret_id, NUL-terminated, the caller's to free().

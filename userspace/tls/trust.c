@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tls/trust.h"
 
-#include <openssl/err.h>
 #include <openssl/sha.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
@@ -12,6 +11,7 @@
 #include <string.h>
 
 #include "tls/cert.h"
+#include "tls/quiet.h"
 #include "tls/trust_chain.h"
 
 struct crl {
@@ -39,6 +39,12 @@ struct weft_trust {
 static inline void x509_stack_free(STACK_OF(X509) * stack)
 {
 	sk_X509_pop_free(stack, X509_free);
+}
+
+/* One that borrows what is in it. */
+static inline void borrowed_freep(STACK_OF(X509) * *stack)
+{
+	sk_X509_free(*stack);
 }
 
 WEFT_CLEANUP_DEFINE(X509, X509_free);
@@ -92,7 +98,6 @@ static struct domain *find_domain(const struct weft_trust *trust, const char *na
 
 static int no_memory(struct weft_err *err)
 {
-	ERR_clear_error();
 	return weft_err_set(err, ENOMEM, "%m");
 }
 
@@ -134,16 +139,15 @@ static int check_root(X509 *root, struct weft_err *err)
 	if (r < 0)
 		return r == -ENOMEM ? r : -EINVAL;
 	/* A path ends only there: what another CA vouches for is an intermediate, and is not to be believed by itself. */
-	if (!(X509_get_extension_flags(root) & EXFLAG_SS) || X509_verify(root, X509_get0_pubkey(root)) != 1) {
-		ERR_clear_error();
+	if (!(X509_get_extension_flags(root) & EXFLAG_SS) || X509_verify(root, X509_get0_pubkey(root)) != 1)
 		return weft_err_set(err, EINVAL, "it is not signed by itself, so it is no root");
-	}
 	return 0;
 }
 
 int weft_trust_add_root(struct weft_trust *trust, const char *domain, const void *der, size_t size,
 			struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	const unsigned char *at = der;
 	weft_cleanup(X509_freep) X509 *root = NULL;
 	struct domain *in;
@@ -154,10 +158,8 @@ int weft_trust_add_root(struct weft_trust *trust, const char *domain, const void
 		return weft_err_set(err, EINVAL, "a root of trust domain %s has %zu bytes; %d are allowed", domain,
 				    size, WEFT_TRUST_MAX_CERT);
 	root = d2i_X509(NULL, &at, (long)size);
-	if (!root || at != (const unsigned char *)der + size) {
-		ERR_clear_error();
+	if (!root || at != (const unsigned char *)der + size)
 		return weft_err_set(err, EINVAL, "a root of trust domain %s is no certificate in DER", domain);
-	}
 	r = check_root(root, err);
 	if (r < 0)
 		return weft_err_prefix(err, r, "root of trust domain %s, %s", domain, weft_cert_name(root, name));
@@ -197,6 +199,7 @@ static int check_crl(X509_CRL *crl, struct weft_err *err)
 
 int weft_trust_add_crl(struct weft_trust *trust, const char *domain, const void *der, size_t size, struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	const unsigned char *at = der;
 	weft_cleanup(X509_CRL_freep) X509_CRL *crl = size <= LONG_MAX ? d2i_X509_CRL(NULL, &at, (long)size) : NULL;
 	weft_cleanup(AUTHORITY_KEYID_freep) AUTHORITY_KEYID *authority = NULL;
@@ -204,20 +207,16 @@ int weft_trust_add_crl(struct weft_trust *trust, const char *domain, const void 
 	struct crl *grown;
 	int r, found;
 
-	if (!crl || at != (const unsigned char *)der + size) {
-		ERR_clear_error();
+	if (!crl || at != (const unsigned char *)der + size)
 		return weft_err_set(err, EINVAL, "a revocation list of trust domain %s is no CRL in DER", domain);
-	}
 	r = check_crl(crl, err);
 	if (r < 0)
 		return weft_err_prefix(err, r, "a revocation list of trust domain %s", domain);
 	authority = X509_CRL_get_ext_d2i(crl, NID_authority_key_identifier, &found, NULL);
-	if (!authority && found != -1) {
-		ERR_clear_error();
+	if (!authority && found != -1)
 		return weft_err_set(err, EINVAL,
 				    "a revocation list of trust domain %s: its authorityKeyIdentifier cannot be parsed",
 				    domain);
-	}
 	r = get_domain(trust, domain, &in, err);
 	if (r < 0)
 		return r;
@@ -230,24 +229,20 @@ int weft_trust_add_crl(struct weft_trust *trust, const char *domain, const void 
 	return 0;
 }
 
-/* Whether its key is a root of another trust domain and none of `own`: whatever vouches for it, it signs for that one. */
+/* Whether its key is a root of another trust domain: whatever vouches for it, it signs for that one. */
 static bool foreign(const struct weft_trust *trust, const struct domain *own, const X509 *ca)
 {
 	const ASN1_BIT_STRING *key = X509_get0_pubkey_bitstr(ca);
-	bool elsewhere = false;
 
 	for (size_t i = 0; i < trust->domain_count; i++)
-		for (int j = 0; j < sk_X509_num(trust->domains[i].roots); j++) {
+		for (int j = 0; &trust->domains[i] != own && j < sk_X509_num(trust->domains[i].roots); j++) {
 			const ASN1_BIT_STRING *root =
 				X509_get0_pubkey_bitstr(sk_X509_value(trust->domains[i].roots, j));
 
-			if (root->length != key->length || memcmp(root->data, key->data, (size_t)key->length) != 0)
-				continue;
-			if (&trust->domains[i] == own)
-				return false;
-			elsewhere = true;
+			if (root->length == key->length && memcmp(root->data, key->data, (size_t)key->length) == 0)
+				return true;
 		}
-	return elsewhere;
+	return false;
 }
 
 /* Whether a path may go through it, by what is in itself; what may not is as if it had not been sent. */
@@ -259,7 +254,7 @@ static int check_intermediate(const struct weft_trust *trust, const struct domai
 	if (r == 0)
 		r = weft_cert_check_domain(ca, domain->name, strlen(domain->name), err);
 	if (r == 0)
-		r = weft_cert_check_usage(ca, side == WEFT_TRUST_SERVER, err);
+		r = weft_cert_check_usage(ca, WEFT_CERT_INTERMEDIATE, side == WEFT_TRUST_SERVER, err);
 	if (r == 0 && foreign(trust, domain, ca))
 		r = weft_err_set(err, EACCES, "its key is a root of another trust domain, and none of %s",
 				 domain->name);
@@ -371,7 +366,6 @@ static int path_failed(X509_STORE_CTX *context, const struct domain *domain, con
 		return no_memory(err);
 	if (cert)
 		weft_cert_name(cert, name);
-	ERR_clear_error();
 	switch (error) {
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
@@ -385,93 +379,133 @@ static int path_failed(X509_STORE_CTX *context, const struct domain *domain, con
 	}
 }
 
-static int verify(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) * others,
-		  enum weft_trust_side side, time_t now, struct weft_err *err)
+static bool contains(STACK_OF(X509) * stack, const X509 *cert)
+{
+	for (int i = 0; i < sk_X509_num(stack); i++)
+		if (sk_X509_value(stack, i) == cert)
+			return true;
+	return false;
+}
+
+/* One path of OpenSSL's choice, to its end. On failure *ret_dead_end is the intermediate that it was at, or NULL. */
+static int try_path(const struct domain *domain, X509 *leaf, STACK_OF(X509) * usable, time_t now,
+		    const struct weft_err *passed_over, X509 **ret_dead_end, struct weft_err *err)
 {
 	weft_cleanup(X509_STORE_CTX_freep) X509_STORE_CTX *context = X509_STORE_CTX_new();
-	/* Borrows from `others`. */
-	STACK_OF(X509) * path, *usable = sk_X509_new_null();
-	struct weft_err passed_over = { 0 };
 	X509_VERIFY_PARAM *parameters;
+	STACK_OF(X509) * path;
 	char name[160];
 	int r;
 
-	if (!context || !usable) {
-		sk_X509_free(usable);
+	*ret_dead_end = NULL;
+	if (!context || X509_STORE_CTX_init(context, domain->store, leaf, usable) != 1)
 		return no_memory(err);
-	}
-	for (int i = 0; i < sk_X509_num(others); i++) {
-		X509 *ca = sk_X509_value(others, i);
-		struct weft_err fault;
-
-		/* A root that the peer sends is either one of ours anyway, or nobody's. */
-		if (ca == leaf || X509_get_extension_flags(ca) & EXFLAG_SS)
-			continue;
-		r = check_intermediate(trust, domain, ca, side, &fault);
-		if (r < 0) {
-			weft_err_prefix(&fault, r, "%s", weft_cert_name(ca, name));
-			passed_over = fault;
-		} else if (sk_X509_push(usable, ca) <= 0) {
-			sk_X509_free(usable);
-			return no_memory(err);
-		}
-	}
-	r = X509_STORE_CTX_init(context, domain->store, leaf, usable);
-	if (r == 1) {
-		parameters = X509_STORE_CTX_get0_param(context);
-		X509_VERIFY_PARAM_set_time(parameters, now);
-		X509_VERIFY_PARAM_set_depth(parameters, WEFT_TRUST_MAX_CHAIN);
-		X509_STORE_CTX_set_verify_cb(context, until_the_last_second);
-		r = X509_verify_cert(context);
-	}
-	if (r != 1) {
-		r = path_failed(context, domain, &passed_over, err);
-		sk_X509_free(usable);
-		return r;
-	}
+	parameters = X509_STORE_CTX_get0_param(context);
+	X509_VERIFY_PARAM_set_time(parameters, now);
+	X509_VERIFY_PARAM_set_depth(parameters, WEFT_TRUST_MAX_CHAIN);
+	X509_STORE_CTX_set_verify_cb(context, until_the_last_second);
+	r = X509_verify_cert(context);
 	path = X509_STORE_CTX_get0_chain(context);
-	r = 0;
+	r = r == 1 ? 0 : path_failed(context, domain, passed_over, err);
 	for (int i = 0; r == 0 && i + 1 < sk_X509_num(path); i++) {
 		r = check_revocation(domain, sk_X509_value(path, i), sk_X509_value(path, i + 1), now, err);
 		if (r < 0)
 			weft_err_prefix(err, r, "%s", weft_cert_name(sk_X509_value(path, i), name));
 	}
-	sk_X509_free(usable);
-	ERR_clear_error();
+	/* Valid for as long as the peer's certificates are. */
+	for (int i = sk_X509_num(path) - 1; r == -EACCES && i > 0 && !*ret_dead_end; i--)
+		if (contains(usable, sk_X509_value(path, i)))
+			*ret_dead_end = sk_X509_value(path, i);
 	return r;
 }
 
-static int verify_in(const struct weft_trust *trust, const char *domain, size_t size, X509 *leaf,
-		     STACK_OF(X509) * others, enum weft_trust_side side, time_t now, struct weft_err *err)
+/* What of `others` a path may go through. Borrows from it. */
+static int get_usable(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) * others,
+		      enum weft_trust_side side, STACK_OF(X509) * usable, struct weft_err *passed_over)
 {
-	struct domain *in = find_domain(trust, domain, size);
+	struct weft_err fault;
 	char name[160];
 	int r;
 
-	if (!in)
-		return weft_err_set(err, EACCES, "%s: trust domain %.*s is not known here", weft_cert_name(leaf, name),
-				    (int)size, domain);
-	r = weft_cert_check(leaf, WEFT_CERT_LEAF, err);
+	for (int i = 0; i < sk_X509_num(others); i++) {
+		X509 *ca = sk_X509_value(others, i);
+
+		/* A root that the peer sends is either one of ours anyway, or nobody's. */
+		if (ca == leaf || X509_get_extension_flags(ca) & EXFLAG_SS)
+			continue;
+		r = check_intermediate(trust, domain, ca, side, &fault);
+		if (r == -ENOMEM || (r == 0 && sk_X509_push(usable, ca) <= 0))
+			return -ENOMEM;
+		if (r < 0) {
+			weft_err_prefix(&fault, r, "%s", weft_cert_name(ca, name));
+			*passed_over = fault;
+		}
+	}
+	return 0;
+}
+
+/*
+ * OpenSSL follows one path and does not turn back, and a CA that two others vouch for, as while a root is replaced, is at the fork of two:
+ * each time the intermediate that led nowhere is taken out, so at most WEFT_TRUST_MAX_CHAIN are tried. The first error is told.
+ */
+static int verify(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) * others,
+		  enum weft_trust_side side, time_t now, struct weft_err *err)
+{
+	weft_cleanup(borrowed_freep) STACK_OF(X509) *usable = sk_X509_new_null();
+	struct weft_err passed_over = { 0 }, later;
+	X509 *dead_end;
+	int r, again;
+
+	if (!usable || get_usable(trust, domain, leaf, others, side, usable, &passed_over) < 0)
+		return no_memory(err);
+	again = r = try_path(domain, leaf, usable, now, &passed_over, &dead_end, err);
+	while (again == -EACCES && dead_end) {
+		(void)sk_X509_delete_ptr(usable, dead_end);
+		again = try_path(domain, leaf, usable, now, &passed_over, &dead_end, &later);
+	}
+	return again == -EACCES ? r : again;
+}
+
+/* Before any signature is looked at; `workload`: it is to be one's, and not just a leaf. */
+static int check_leaf(X509 *leaf, bool workload, enum weft_trust_side side, struct weft_err *err)
+{
+	char name[160];
+	int r = weft_cert_check(leaf, WEFT_CERT_LEAF, err);
+
+	if (r == 0 && workload)
+		r = weft_cert_check_workload(leaf, err);
 	if (r == 0)
-		r = weft_cert_check_usage(leaf, side == WEFT_TRUST_SERVER, err);
-	if (r < 0)
-		return weft_err_prefix(err, r, "%s", weft_cert_name(leaf, name));
-	return verify(trust, in, leaf, others, side, now, err);
+		r = weft_cert_check_usage(leaf, WEFT_CERT_LEAF, side == WEFT_TRUST_SERVER, err);
+	return r < 0 ? weft_err_prefix(err, r, "%s", weft_cert_name(leaf, name)) : 0;
+}
+
+static int unknown_domain(const char *domain, size_t size, struct weft_err *err)
+{
+	return weft_err_set(err, EACCES, "trust domain %.*s is not known here", (int)size, domain);
 }
 
 int weft_trust_verify_chain(const struct weft_trust *trust, const char *domain, X509 *leaf, STACK_OF(X509) * others,
 			    enum weft_trust_side side, time_t now, struct weft_err *err)
 {
-	int r = check_sizes(leaf, others, err);
+	WEFT_TLS_QUIET;
+	const struct domain *in = find_domain(trust, domain, strlen(domain));
+	int r;
 
-	return r < 0 ? r : verify_in(trust, domain, strlen(domain), leaf, others, side, now, err);
+	if (!in)
+		return unknown_domain(domain, strlen(domain), err);
+	r = check_sizes(leaf, others, err);
+	if (r == 0)
+		r = check_leaf(leaf, false, side, err);
+	return r < 0 ? r : verify(trust, in, leaf, others, side, now, err);
 }
 
 int weft_trust_verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509) * others, enum weft_trust_side side,
 		      time_t now, char **ret_id, struct weft_err *err)
 {
+	WEFT_TLS_QUIET;
 	weft_free_on_exit char *id = NULL;
 	struct weft_spiffe spiffe;
+	const struct domain *in;
 	char name[160];
 	int r;
 
@@ -479,11 +513,14 @@ int weft_trust_verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509)
 	if (r < 0)
 		return r;
 	r = weft_cert_spiffe(leaf, &id, &spiffe, err);
-	if (r == 0)
-		r = weft_cert_check_workload(leaf, err);
 	if (r < 0)
-		return r == -ENOMEM ? r : weft_err_prefix(err, r, "%s", weft_cert_name(leaf, name));
-	r = verify_in(trust, spiffe.trust_domain, spiffe.trust_domain_size, leaf, others, side, now, err);
+		return weft_err_prefix(err, r, "%s", weft_cert_name(leaf, name));
+	in = find_domain(trust, spiffe.trust_domain, spiffe.trust_domain_size);
+	if (!in)
+		return unknown_domain(spiffe.trust_domain, spiffe.trust_domain_size, err);
+	r = check_leaf(leaf, true, side, err);
+	if (r == 0)
+		r = verify(trust, in, leaf, others, side, now, err);
 	if (r < 0)
 		return r;
 	*ret_id = weft_take_ptr(id);

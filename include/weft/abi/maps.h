@@ -239,7 +239,7 @@ enum weft_role {
 #define WEFT_SOCK_F_CLOSED 0x20u
 #define WEFT_SOCK_F_PAYLOAD_ACTIVE 0x40u /* bytes_acked counts our SYN */
 #define WEFT_SOCK_F_SECURE 0x80u /* taken to the agent's listener in its pod; endpoint_addr is where the agent is to go */
-#define WEFT_SOCK_F_AGENT 0x100u /* one of the agent's own, marked by main before it handed it out: left alone, not counted */
+#define WEFT_SOCK_F_AGENT 0x100u /* one of the agent's own, marked by main before it handed it out: left alone, not counted; with SECURE: its end of a captured connection */
 #define WEFT_SOCK_F_ATTESTED 0x200u /* peers on one node, each known by its network namespace */
 
 struct weft_sock {
@@ -362,7 +362,7 @@ WEFT_ABI_SIZE(struct weft_histogram, 800);
 
 struct weft_workload {
 	__u32 policy; /* the set in weft_policy that judges connections to it; 0: all are allowed */
-	__u32 source; /* by which weft_policy_source knows its identity: the lowest workload id of those that share it */
+	__u32 source; /* by which weft_policy_source knows its identity: a number that all workloads of this node with that identity share; 0: none */
 	__u32 flags; /* WEFT_WORKLOAD_F_ */
 	__u32 pad;
 };
@@ -387,14 +387,15 @@ struct weft_policy { /* weft_policy: HASH set id (__u32) */
 	struct weft_clauses deny;
 	struct weft_clauses allow;
 	struct weft_clauses dry_deny;
-	struct weft_clauses dry_allow;
+	struct weft_clauses dry_allow; /* with what is allowed anyway, if an ALLOW policy is in dry-run */
 	struct weft_clauses no_source; /* clauses that a peer without identity does not contradict */
 	struct weft_clauses any_address; /* clauses that an address in none of the set's prefixes does not contradict */
+	struct weft_clauses every_address; /* clauses that no address contradicts: all that is certain while the address is not known */
 	struct weft_clauses any_port; /* clauses that a port which the set does not name does not contradict */
 	__u32 flags; /* WEFT_POLICY_F_ */
 	__u32 pad;
 };
-WEFT_ABI_SIZE(struct weft_policy, 232);
+WEFT_ABI_SIZE(struct weft_policy, 264);
 
 /* weft_policy_source: HASH -> struct weft_clauses. A known source without an entry is denied: the tables are not there yet. */
 struct weft_policy_source_key {
@@ -429,7 +430,7 @@ struct weft_capture {
 WEFT_ABI_SIZE(struct weft_capture, 40);
 
 /*
- * ---- weft_captured: HASH -> struct weft_original, from SYN to CLOSE of the application's socket ----
+ * ---- weft_captured: HASH -> struct weft_original, from SYN to the agent's end being there; then it is in that socket's weft_sock ----
  * What SO_ORIGINAL_DST answers the agent (level SOL_IP, size of struct weft_original) on a connection that it accepted.
  */
 struct weft_captured_key {
@@ -454,7 +455,7 @@ struct weft_original {
 };
 WEFT_ABI_SIZE(struct weft_original, 72);
 
-/* ---- weft_attest: HASH -> struct weft_attested, from a SYN to ESTABLISHED or CLOSE ---- */
+/* ---- weft_attest: HASH -> struct weft_attested, from a SYN to the server's end being there, or CLOSE ---- */
 struct weft_attest_key {
 	struct weft_addr client;
 	struct weft_addr server;
