@@ -24,27 +24,31 @@ def web_service(*pods, ports=(80,)):
             endpoint_slice("web", [endpoint(pod.ip6) for pod in pods], ports)]
 
 
+def agents(lab):
+    """The nodes that are weft's."""
+    return [node_lab for node_lab in (lab, *lab.others) if node_lab is not getattr(lab, "away", None)]
+
+
 def write_all(lab, name, documents):
-    for node_lab in (lab, *lab.others):
+    for node_lab in agents(lab):
         node_lab.write(name, documents)
 
 
 def apply_all(lab, name, documents):
-    """On every node that has an agent."""
-    for node_lab in (lab, *lab.others):
-        if node_lab.agent:
-            node_lab.apply(name, documents)
+    """On every node, and until it is in force there."""
+    for node_lab in agents(lab):
+        node_lab.apply(name, documents)
 
 
 def remove_all(lab, name):
-    for node_lab in (lab, *lab.others):
-        if node_lab.agent and (node_lab.config / name).exists():
+    for node_lab in agents(lab):
+        if (node_lab.config / name).exists():
             node_lab.remove(name)
 
 
 def forget_all(lab, name):
     """Takes a file away that changes nothing which the kernel's tables would show."""
-    for node_lab in (lab, *lab.others):
+    for node_lab in agents(lab):
         (node_lab.config / name).unlink(missing_ok=True)
 
 
@@ -58,7 +62,7 @@ def start_all(lab, pods, *documents, config=None, extra=()):
     lab.secure()
     lab.start(*extra)
     share_ca(lab)
-    for other in lab.others:
+    for other in agents(lab)[1:]:
         other.start(*extra)
     for pod in pods:
         if not isinstance(pod, dict):
@@ -68,8 +72,8 @@ def start_all(lab, pods, *documents, config=None, extra=()):
 def share_ca(lab):
     """The first node has made its authority; the others, which have not started yet, get one that the same root vouches for."""
     folder = lab.state / "ca"
-    wait_for(lambda: (folder / "intermediate.pem").exists(), lambda: f"the authority to be made\n{lab.tail()}")
-    for other in lab.others:
+    wait_for(lambda: all((folder / name).exists() for name in ("root.pem", "intermediate.pem")), lambda: f"the authority to be made\n{lab.tail()}")
+    for other in agents(lab)[1:]:
         sh("cp", "-a", folder, other.state)
 
 
