@@ -22,7 +22,6 @@ enum weft_argument_slot {
 	WEFT_ARG_NAME,
 	WEFT_ARG_SERVICE,
 	WEFT_ARG_POD,
-	WEFT_ARG_NETNS,
 	WEFT_ARG_STATE,
 	WEFT_ARG_PROTOCOL,
 	WEFT_ARG_COUNT,
@@ -39,6 +38,8 @@ enum weft_argument_slot {
 	WEFT_ARG_FILE,
 	WEFT_ARG_DOMAIN,
 	WEFT_ARG_SERIAL,
+	WEFT_ARG_IDENTITY,
+	WEFT_ARG_NETNS,
 	WEFT_ARG_MAX_
 };
 
@@ -142,6 +143,8 @@ int weft_cmd_endpoint_show(struct weft_context *context, const struct weft_args 
 int weft_cmd_workload(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_workload_attach(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_workload_detach(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_identity_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_identity_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_watch(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_config_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);

@@ -95,6 +95,7 @@ struct weft_hbone_stream {
 	enum weft_hbone_end end;
 	bool server : 1;
 	bool answered : 1; /* refused, or dialled */
+	bool refused : 1;
 	bool open : 1;
 	bool readable : 1; /* the application */
 	bool writable : 1;

@@ -156,13 +156,11 @@ static void answer(nghttp2_session *session, int32_t id, int status)
 	nghttp2_submit_response(session, id, &field, 1, NULL);
 }
 
-/* Says no without a stream of ours, and that nothing more is wanted (RFC 9113 section 8.1). */
+/* Says no without a stream of ours. */
 static void turn_away(struct weft_hbone_conn *conn, int32_t id, int status)
 {
 	weft_hbone_count(conn->hbone, WEFT_COUNTED_BAD_REQUEST);
 	answer(conn->session, id, status);
-	conn->limits.own_resets++;
-	nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
 }
 
 static const char *text_at(const struct weft_block *block, size_t at)
@@ -309,6 +307,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 
 	if (frame->hd.type == NGHTTP2_DATA)
 		weft_limits_earn(conn, frame->hd.length);
+	/* A refusal is complete: nothing more is wanted (RFC 9113 section 8.1). Asked for earlier, nghttp2 would not send the refusal. */
+	if (conn->server && frame->hd.type == NGHTTP2_HEADERS && frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
+	    nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0) {
+		conn->limits.own_resets++;
+		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+	}
 	if (frame->hd.type != NGHTTP2_RST_STREAM)
 		return 0;
 	if (conn->limits.own_resets)
@@ -486,10 +490,12 @@ void weft_session_respond(struct weft_hbone_stream *stream, int status)
 	nghttp2_nv ok = { .name = (uint8_t *)":status", .value = (uint8_t *)"200", .namelen = 7, .valuelen = 3,
 			  .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
 
-	if (status == 200)
+	if (status == 200) {
 		nghttp2_submit_response(conn->session, stream->id, &ok, 1, &provider);
-	else
+	} else {
 		answer(conn->session, stream->id, status);
+		stream->refused = true;
+	}
 	weft_conn_work(conn);
 }
 
@@ -498,6 +504,8 @@ void weft_session_reset(struct weft_hbone_stream *stream, uint32_t error)
 	struct weft_hbone_conn *conn = stream->conn;
 
 	nghttp2_session_set_stream_user_data(conn->session, stream->id, NULL);
+	if (stream->refused)
+		return;
 	conn->limits.own_resets++;
 	nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, stream->id, error);
 	weft_conn_work(conn);
@@ -505,12 +513,12 @@ void weft_session_reset(struct weft_hbone_stream *stream, uint32_t error)
 
 bool weft_session_has_room(const struct weft_hbone_conn *conn)
 {
-	uint32_t most = nghttp2_session_get_remote_settings(conn->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	uint32_t most;
 
-	if (most > WEFT_STREAMS_USED)
-		most = WEFT_STREAMS_USED;
-	return conn->state == WEFT_CONN_UP && !conn->stopping && conn->count < most &&
-	       nghttp2_session_check_request_allowed(conn->session);
+	if (conn->state != WEFT_CONN_UP || conn->stopping || !nghttp2_session_check_request_allowed(conn->session))
+		return false;
+	most = nghttp2_session_get_remote_settings(conn->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	return conn->count < (most < WEFT_STREAMS_USED ? most : WEFT_STREAMS_USED);
 }
 
 /*

@@ -417,8 +417,7 @@ static uint32_t reset_code(const struct weft_hbone_stream *stream)
 	switch (stream->end) {
 	case WEFT_HBONE_REFUSED:
 	case WEFT_HBONE_UNREACHABLE:
-		/* A server has answered in full, a client does not want what may still come. */
-		return stream->server ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL;
+		return NGHTTP2_CANCEL; /* a client's, that does not want what may still come */
 	case WEFT_HBONE_ABUSE:
 		return NGHTTP2_ENHANCE_YOUR_CALM;
 	default:
