@@ -53,6 +53,7 @@ void weft_control_problems(struct weft_control *control, void (*each)(void *cont
 		each(context, &control->host.item[i]);
 	for (size_t i = 0; i < control->unbound.count; i++)
 		each(context, &control->unbound.item[i]);
+	weft_control_secure_problems(control, each, context);
 }
 
 void weft_control_say_problems(struct weft_control *control)
@@ -245,10 +246,8 @@ static int send_cut(struct weft_control *control, struct weft_buf *ids, bool udp
 
 int weft_control_send_flags(struct weft_control *control, struct weft_err *err)
 {
-	const struct weft_mesh_config *mesh = weft_model_mesh(control->model);
 	struct weft_role_message request = weft_role_message(WEFT_ROLE_SETTING, 0);
-	uint32_t flags = (control->bypass ? WEFT_SETTING_F_BYPASS : 0) | (mesh->metrics ? WEFT_SETTING_F_METRICS : 0) |
-			 (mesh->optout_cidrs.count || mesh->optout_port_count ? WEFT_SETTING_F_OPT_OUT : 0);
+	uint32_t flags = (control->bypass ? WEFT_SETTING_F_BYPASS : 0) | weft_model_setting_flags(control->model);
 	int r;
 
 	if (control->flags_sent && control->flags == flags)
@@ -501,6 +500,7 @@ static void commit(struct weft_control *control, bool look)
 		return;
 	}
 	settle_up(control, &plan, began_ns);
+	weft_control_secure_update(control, plan.mesh_changed);
 	/* Once more: what was carried out may be the first that uses one. */
 	if (!control->whole_retry_ms)
 		grow_whole(control);
@@ -521,6 +521,13 @@ static void commit(struct weft_control *control, bool look)
 		come_back(control, in_ms);
 	}
 	cut(control);
+}
+
+void weft_control_commit(struct weft_control *control)
+{
+	commit(control, false);
+	weft_control_bind(control);
+	weft_control_say_problems(control);
 }
 
 static int on_later(sd_event_source *source, uint64_t usec, void *context)
@@ -583,13 +590,15 @@ static void on_changed(void *context, int dir)
 static int look_at_adopted(struct weft_control *control, const struct weft_link_bulk *batch)
 {
 	struct weft_batch_walk walk = { .data = batch->data, .size = batch->size };
-	weft_cleanup(weft_buf_done) struct weft_buf cookies = WEFT_BUF_INIT;
+	weft_cleanup(weft_buf_done) struct weft_buf cookies = WEFT_BUF_INIT, attached = WEFT_BUF_INIT;
 	struct weft_setting setting;
 	size_t count;
 	int r;
 
 	while ((r = weft_batch_next(&walk)) > 0) {
 		if (walk.run.map == WEFT_MAP_POD && weft_buf_add(&cookies, walk.keys, walk.run.count * sizeof(uint64_t)) < 0)
+			return -ENOMEM;
+		if (walk.run.map == WEFT_MAP_CAPTURE && weft_buf_add(&attached, walk.keys, walk.run.count * sizeof(uint64_t)) < 0)
 			return -ENOMEM;
 		if (walk.run.map == WEFT_MAP_SETTING && walk.run.count == 1 && walk.values && !control->ready) {
 			memcpy(&setting, walk.values, sizeof(setting));
@@ -600,6 +609,8 @@ static int look_at_adopted(struct weft_control *control, const struct weft_link_
 		return r;
 	count = cookies.size / sizeof(uint64_t);
 	weft_control_bind_forget(control, (uint64_t *)(void *)weft_take_ptr(cookies.data), count);
+	count = attached.size / sizeof(uint64_t);
+	weft_control_attach_forget(control, (uint64_t *)(void *)weft_take_ptr(attached.data), count);
 	return 0;
 }
 
@@ -638,6 +649,7 @@ static int adopt(struct weft_control *control, struct weft_err *err)
 		control->model = weft_model_new(&options, weft_take_ptr(control->names));
 		if (!control->model)
 			return weft_err_set(err, ENOMEM, "out of memory");
+		weft_control_attach_model(control);
 	} else if (weft_model_grow(control->model, &control->capacity) < 0) { /* main may have died between growing and saying so */
 		return weft_err_set(err, ENOMEM, "out of memory");
 	}
@@ -691,9 +703,7 @@ void weft_control_greet(struct weft_control *control)
 		if (control->ready || !control->greeted)
 			return;
 	}
-	commit(control, false);
-	weft_control_bind(control);
-	weft_control_say_problems(control);
+	weft_control_commit(control);
 }
 
 int weft_control_config_start(struct weft_control *control, struct weft_err *err)

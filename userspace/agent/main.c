@@ -21,6 +21,10 @@ static int run(struct weft_options *options)
 		return weft_role_main_run(options);
 	case WEFT_AGENT_CONTROL:
 		return weft_role_control_run(options);
+	case WEFT_AGENT_KEYS:
+		return weft_role_keys_run(options);
+	case WEFT_AGENT_PROXY:
+		return weft_role_proxy_run(options);
 	default:
 		return weft_init_run(options);
 	}

@@ -20,6 +20,7 @@ enum option_id {
 	OPTION_RUN,
 	OPTION_METRICS,
 	OPTION_USER,
+	OPTION_PROXIES,
 	OPTION_WITHOUT_FEATURE,
 	OPTION_MAP_SIZE,
 	OPTION_MAP_MAX,
@@ -31,6 +32,7 @@ enum option_id {
 	OPTION_VERSION,
 	OPTION_HELP,
 	OPTION_ROLE,
+	OPTION_PROXY,
 };
 
 /* Help and parser read this one table. No sentence: not for people. */
@@ -48,6 +50,7 @@ static const struct row {
 	{ OPTION_RUN, "run", "DIR", "folder for weft.sock (/run/weft)" },
 	{ OPTION_METRICS, "metrics", "ADDR:PORT|off", "where Prometheus may ask (127.0.0.1:9464)" },
 	{ OPTION_USER, "user", "NAME", "whom the role that reads text runs as (weft, else nobody)" },
+	{ OPTION_PROXIES, "proxies", "N", "processes that carry mutual TLS, once a workload is attached (one a CPU)" },
 	{ OPTION_WITHOUT_FEATURE, "without-feature", "NAME", "do as if this kernel lacked a feature; may be repeated" },
 	{ OPTION_MAP_SIZE, "map-size", "NAME=N", "entries of a map when it is made; may be repeated" },
 	{ OPTION_MAP_MAX, "map-max", "NAME=N", "entries up to which a map grows when it must; may be repeated" },
@@ -59,6 +62,7 @@ static const struct row {
 	{ OPTION_VERSION, "version", NULL, "print the version" },
 	{ OPTION_HELP, "help", NULL, "print this" },
 	{ OPTION_ROLE, "role", "ROLE", NULL },
+	{ OPTION_PROXY, "proxy", "N", NULL },
 };
 
 static const struct {
@@ -105,7 +109,8 @@ static bool has_whole_size(enum weft_map map)
 const char *weft_agent_role_name(enum weft_agent_role role)
 {
 	static const char *const names[] = {
-		[WEFT_AGENT_INIT] = "init", [WEFT_AGENT_MAIN] = "main", [WEFT_AGENT_CONTROL] = "control"
+		[WEFT_AGENT_INIT] = "init", [WEFT_AGENT_MAIN] = "main", [WEFT_AGENT_CONTROL] = "control",
+		[WEFT_AGENT_KEYS] = "keys", [WEFT_AGENT_PROXY] = "proxy",
 	};
 
 	return (size_t)role < WEFT_ARRAY_SIZE(names) ? names[role] : NULL;
@@ -167,6 +172,27 @@ static int parse_role(const char *text, struct weft_options *options, struct wef
 			return 0;
 		}
 	return weft_err_set(err, EINVAL, "--role %s: init starts the roles", text);
+}
+
+static int parse_number(const char *option, const char *text, unsigned long least, unsigned long most, unsigned int *ret_number,
+			struct weft_err *err)
+{
+	unsigned long number;
+	char *end;
+
+	errno = 0;
+	number = strtoul(text, &end, 10);
+	if (errno || end == text || *end || *text < '0' || *text > '9' || number < least || number > most)
+		return weft_err_set(err, EINVAL, "%s %s: expected a number from %lu to %lu", option, text, least, most);
+	*ret_number = (unsigned int)number;
+	return 0;
+}
+
+static unsigned int default_proxies(void)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return online < 1 ? 1 : online > WEFT_PROXY_MAX ? WEFT_PROXY_MAX : (unsigned int)online;
 }
 
 static int set_action(struct weft_options *options, enum weft_action action, const char *directory, struct weft_err *err)
@@ -235,6 +261,10 @@ static int parse_one(struct weft_options *options, int id, const char *argument,
 		return set_action(options, WEFT_ACTION_HELP, NULL, err);
 	case OPTION_ROLE:
 		return parse_role(argument, options, err);
+	case OPTION_PROXIES:
+		return parse_number("--proxies", argument, 1, WEFT_PROXY_MAX, &options->proxies, err);
+	case OPTION_PROXY:
+		return parse_number("--proxy", argument, 0, WEFT_PROXY_MAX - 1, &options->proxy, err);
 	}
 	return -EINVAL;
 }
@@ -282,6 +312,7 @@ int weft_options_parse(int argc, char **argv, struct weft_options *ret_options, 
 		.state = "/var/lib/weft",
 		.run = "/run/weft",
 		.log_level = WEFT_LOG_INFO,
+		.proxies = default_proxies(),
 		.argv = argv,
 	};
 	bool host;

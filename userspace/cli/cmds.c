@@ -27,6 +27,7 @@ const struct weft_object weft_objects[] = {
 	{ "endpoint", "endpoints: state, weight, live connections" },
 	{ "workload", "workloads: who stands behind an address or a network namespace" },
 	{ "conn", "connections of all network namespaces" },
+	{ "identity", "identities of this node's workloads, and their certificates" },
 	{ "config", "mesh configuration: what is in force, what is wrong, what would change" },
 	{ "feature", "kernel features that weft uses or can do without" },
 	{ "prog", "BPF programs that are attached" },
@@ -189,9 +190,45 @@ static const struct weft_argument workload_show_arguments[] = {
 	{                                                                                                              \
 		"opted_out", header("Opted out"), WEFT_COLUMN_YES,                                                     \
 			"whether its sockets are left alone; only of a workload bound on this node"                    \
+	},                                                                                                             \
+		{ "attached", "Attached", WEFT_COLUMN_YES,                                                             \
+		  "whether it is in the secure lane; until it is, what reaches it is not authenticated. Only of a workload bound on this node" }, \
+	{                                                                                                              \
+		"not_attached", header("Not attached"), WEFT_COLUMN_TEXT, "why one that is to be attached is not, as the agent says" \
 	}
 #define IN_TEXT(header) header
 #define IN_JSON(header) NULL
+static const struct weft_argument workload_attach_arguments[] = {
+	{ WEFT_ARG_POD, WEFT_ARGUMENT_PAIR, NULL, "NS/NAME", NULL, true, "the workload" },
+	{ WEFT_ARG_NETNS, WEFT_ARGUMENT_TEXT, "netns", "NETNS", NULL, true, "its network namespace: a name of /run/netns, or pid:NUMBER" },
+	END,
+};
+static const struct weft_column workload_change_columns[] = {
+	{ "workload", "Workload", WEFT_COLUMN_TEXT, "the workload" },
+	{ "attached", "Attached", WEFT_COLUMN_YES, "whether it is attached now by command" },
+	END,
+};
+
+#define IDENTITY_COLUMNS                                                                                               \
+	{ "identity", "Identity", WEFT_COLUMN_TEXT, "SPIFFE id" },                                                     \
+		{ "serial", "Serial", WEFT_COLUMN_TEXT, "serial number of its certificate, in hexadecimal" },          \
+		{ "expires_ns", "Expires in", WEFT_COLUMN_NS, "time until the certificate ends, in nanoseconds; 0 once it has" }, \
+		{ "not_before", NULL, WEFT_COLUMN_NUMBER, "when it begins, in seconds since 1970" },                   \
+		{ "not_after", NULL, WEFT_COLUMN_NUMBER, "when it ends, in seconds since 1970" },                      \
+	{                                                                                                              \
+		"certificates", NULL, WEFT_COLUMN_NUMBER, "certificates that are shown to a peer, the leaf and those above it" \
+	}
+static const struct weft_column identity_list_columns[] = { IDENTITY_COLUMNS, END };
+static const struct weft_column identity_show_columns[] = {
+	IDENTITY_COLUMNS,
+	{ "pem", NULL, WEFT_COLUMN_TEXT, "the certificates, leaf first, as `openssl x509` reads them" },
+	END,
+};
+static const struct weft_argument identity_show_arguments[] = {
+	{ WEFT_ARG_IDENTITY, WEFT_ARGUMENT_TEXT, NULL, "SPIFFE-ID", NULL, true, "the identity" },
+	END,
+};
+
 static const struct weft_column workload_list_columns[] = { WORKLOAD_COLUMNS(IN_JSON), END };
 static const struct weft_column workload_show_columns[] = { WORKLOAD_COLUMNS(IN_TEXT), END };
 
@@ -229,6 +266,12 @@ static const struct weft_column conn_list_columns[] = {
 	{ "local", "Local", WEFT_COLUMN_TEXT, "the socket's own ADDRESS:PORT" },
 	{ "remote", "Remote", WEFT_COLUMN_TEXT, "the peer's ADDRESS:PORT" },
 	{ "state", "State", WEFT_COLUMN_TEXT, "state of the socket" },
+	{ "security", "Security", WEFT_COLUMN_TEXT,
+	  "`mutual_tls`: a handshake was made; `attested`: both ends are pods of this node, known by their namespaces; `none`; left out if no "
+	  "agent can be asked" },
+	{ "peer_identity", "Peer identity", WEFT_COLUMN_TEXT, "SPIFFE id that the other end has proved, of `mutual_tls`" },
+	{ "source_identity", NULL, WEFT_COLUMN_TEXT, "SPIFFE id of who connected" },
+	{ "destination_identity", NULL, WEFT_COLUMN_TEXT, "SPIFFE id of who was connected to" },
 	{ "age_ns", "Age", WEFT_COLUMN_NS, "time since connect or accept, in nanoseconds" },
 	{ "sent", "Sent", WEFT_COLUMN_BYTES, "payload bytes sent" },
 	{ "received", "Received", WEFT_COLUMN_BYTES, "payload bytes received" },
@@ -539,11 +582,22 @@ const struct weft_command weft_commands[] = {
 	  weft_cmd_endpoint_list },
 	{ "endpoint", "show", endpoint_show_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_CARD,
 	  "one endpoint and the addresses that may choose it", NULL, endpoint_show_columns, weft_cmd_endpoint_show },
-	{ "workload", "list", workload_list_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_TABLE,
+	{ "workload", "list", workload_list_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_TABLE,
 	  "workloads with their addresses and namespaces", NULL, workload_list_columns, weft_cmd_workload },
-	{ "workload", "show", workload_show_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_CARDS, "one workload", NULL,
+	{ "workload", "show", workload_show_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_CARDS, "one workload", NULL,
 	  workload_show_columns, weft_cmd_workload },
-	{ "conn", "list", conn_list_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_TABLE,
+	{ "workload", "attach", workload_attach_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "takes a workload into the secure lane",
+	  "Whatever the labels of its record say, until `workload detach`. The agent needs ports 15001 and 15008 in its network namespace.",
+	  workload_change_columns,
+	  weft_cmd_workload_attach },
+	{ "workload", "detach", workload_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "ends what `workload attach` began",
+	  "One that its labels enrol stays attached. Connections of its applications that the agent carries go on until they end.",
+	  workload_change_columns, weft_cmd_workload_detach },
+	{ "identity", "list", NULL, WEFT_NEEDS_AGENT, WEFT_FORM_TABLE, "identities that this node has certificates for", NULL,
+	  identity_list_columns, weft_cmd_identity_list },
+	{ "identity", "show", identity_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "one identity and its certificates", NULL,
+	  identity_show_columns, weft_cmd_identity_show },
+	{ "conn", "list", conn_list_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_TABLE,
 	  "live connections of all network namespaces",
 	  "A connection between two workloads of this node shows twice, once for each end. Several filters all have to hold.",
 	  conn_list_columns, weft_cmd_conn_list },

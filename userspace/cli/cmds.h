@@ -35,6 +35,8 @@ enum weft_argument_slot {
 	WEFT_ARG_TO,
 	WEFT_ARG_OBJECT,
 	WEFT_ARG_VERB,
+	WEFT_ARG_IDENTITY,
+	WEFT_ARG_NETNS,
 	WEFT_ARG_MAX_
 };
 
@@ -136,6 +138,10 @@ int weft_cmd_service(struct weft_context *context, const struct weft_args *args,
 int weft_cmd_endpoint_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_endpoint_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_workload(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_workload_attach(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_workload_detach(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_identity_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_identity_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_watch(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_config_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);

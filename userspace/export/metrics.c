@@ -719,6 +719,25 @@ static int add_maps(struct weft_buf *text, const struct builder *builder, const 
 	return r;
 }
 
+static int add_secure(struct weft_buf *text, const struct weft_metrics_facts *facts)
+{
+	static const char *const counts[] = {
+#define WEFT_PROXY_COUNT(NAME, name, sentence) name,
+#include "weft/lists/proxy.h"
+#undef WEFT_PROXY_COUNT
+	};
+	int r = add_head(text, METRIC_PROXY);
+
+	for (size_t i = 0; !r && facts->proxy_counts && i < WEFT_ARRAY_SIZE(counts); i++)
+		r = add_sample(text, METRIC_PROXY, &counts[i], 1, facts->proxy_counts[i]);
+	if (!r)
+		r = add_head(text, METRIC_IDENTITY_EXPIRY);
+	for (size_t i = 0; !r && i < facts->identity_count; i++)
+		r = add_sample(text, METRIC_IDENTITY_EXPIRY, &facts->identities[i].id, 1,
+			       facts->identities[i].expiry_s > 0 ? (uint64_t)facts->identities[i].expiry_s : 0);
+	return r;
+}
+
 static int add_agent(struct weft_buf *text, const struct weft_metrics_facts *facts)
 {
 	static const char *const features[] = {
@@ -757,6 +776,8 @@ static int add_agent(struct weft_buf *text, const struct weft_metrics_facts *fac
 		r = add_head(text, METRIC_FEATURE);
 	for (size_t i = 0; !r && i < WEFT_ARRAY_SIZE(features); i++)
 		r = add_sample(text, METRIC_FEATURE, &features[i], 1, facts->features >> i & 1);
+	if (!r)
+		r = add_secure(text, facts);
 	if (!r)
 		r = add_head(text, METRIC_BUILD_INFO);
 	if (!r)
