@@ -56,28 +56,31 @@ def start_all(lab, pods, *documents, config=None, extra=()):
     if documents:
         write_all(lab, "more.yaml", list(documents))
     lab.secure()
-    lab.start(*extra)
     share_ca(lab)
-    for other in lab.others:
-        other.start(*extra)
+    for node_lab in (lab, *lab.others):
+        node_lab.start(*extra)
     for pod in pods:
         if not isinstance(pod, dict):
             wait_attached(pod)
 
 
 def share_ca(lab):
-    """The first node has made its authority; the others, which have not started yet, get one that the same root vouches for."""
-    folder = lab.state / "ca"
-    wait_for(lambda: (folder / "intermediate.pem").exists(), lambda: f"the authority to be made\n{lab.tail()}")
+    """Every node's embedded authority below the first one's root, before their agents start."""
+    for node_lab in (lab, *lab.others):
+        node_lab.state.mkdir(parents=True, exist_ok=True)
+    bundle = lab.folder / "ca-bundle"
     for other in lab.others:
-        sh("cp", "-a", folder, other.state)
+        made = lab.weft("ca", "export", bundle)
+        code, out, err = other.cli("ca", "join", bundle, stdin=made["code"])
+        true(code == 0, f"weft ca join: {err or out}")
+        bundle.unlink()
 
 
 def weft_ca(lab):
     """What signs on this node, for peers that are not weft's."""
     folder = lab.state / "ca"
-    intermediate = (folder / "intermediate.pem").read_bytes()
-    return hbone_peer.CA.load(intermediate, intermediate, (folder / "root.pem").read_bytes())
+    both = (folder / "intermediate.pem").read_bytes()
+    return hbone_peer.CA.load(both[both.index(b"-----BEGIN PRIVATE KEY"):], both, (folder / "root.pem").read_bytes())
 
 
 # ---- what can be seen ----
