@@ -11,6 +11,7 @@ import bench_churn
 import bench_connect
 import bench_load
 import bench_open
+import bench_secure
 import host as hosts
 import report
 
@@ -19,6 +20,7 @@ BENCHMARKS = {
     "connect": (bench_connect, "New connections"),
     "load": (bench_load, "Ten thousand services"),
     "churn": (bench_churn, "Endpoint changes under load"),
+    "secure": (bench_secure, "Mutual TLS between two nodes"),
 }
 
 
@@ -31,7 +33,7 @@ def parse(arguments):
     parser.add_argument("--pairs", type=int, help="pairs an arm (default: 16; churn: 4; quick: 2)")
     parser.add_argument("--seconds", type=float, help="length of an arm (default: 2.5; churn: 60; quick: 0.3, churn: 3)")
     parser.add_argument("--cpus", default=None, help="CPU of the clients and CPU of the servers (default: the last two, such as 2,3)")
-    parser.add_argument("--skip", action="append", default=[], choices=["weft", "nft", "haproxy"], help="leave these arms out")
+    parser.add_argument("--skip", action="append", default=[], choices=["weft", "nft", "haproxy", "envoy"], help="leave these arms out")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the results (default: docs/benchmarks)")
     options = parser.parse_args(arguments)
     count = os.cpu_count()

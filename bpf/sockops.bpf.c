@@ -2,18 +2,21 @@
 /*
  * A TCP connection's life as the kernel tells it, on both sides.
  *
- *   TCP_CONNECT ............. the SYN is about to leave: counted from here on, until CLOSE gives it back
+ *   TCP_CONNECT ............. the SYN is about to leave: counted from here on, until CLOSE gives it back. In the secure lane, what
+ *                             the other end of the SYN needs to know is written down (lib/attest.h)
  *   ACTIVE_ESTABLISHED ...... the client's handshake is done
  *   PASSIVE_ESTABLISHED ..... a server has a new connection
  *   STATE, to CLOSE ......... the end, once a connection, however it ends
  *
  * Every other call returns at once. Nothing is asked for that comes with packets (RTT, RETRANS, headers).
  */
+#include "lib/attest.h"
 #include "lib/config.h"
 #include "lib/event.h"
 #include "lib/report.h"
 #include "lib/settle.h"
 #include "lib/tcp.h"
+#include "weft/abi/proxy.h"
 
 /* Outcome of an attempt that never was established. */
 static __always_inline __u8 weft_outcome_attempt(int error)
@@ -102,8 +105,8 @@ static __always_inline void weft_sockops_event(const struct weft_setting *settin
 	weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
 	event->local = local.addr;
 	event->local_port = local.port;
-	event->remote = remote.addr;
-	event->remote_port = remote.port;
+	event->remote = sock->flags & WEFT_SOCK_F_SECURE ? sock->endpoint_addr : remote.addr;
+	event->remote_port = sock->flags & WEFT_SOCK_F_SECURE ? sock->endpoint_port : remote.port;
 	event->outcome = outcome;
 	event->srtt_us = tp->srtt_us >> 3;
 	event->min_rtt_us = tp->rtt_min.s[0].v;
@@ -119,15 +122,49 @@ static __always_inline void weft_sockops_event(const struct weft_setting *settin
 	bpf_ringbuf_submit(event, 0);
 }
 
+/* The agent's own socket: not counted. One that it sends into its pod, as the client that it carries, is known there. */
+static __always_inline void weft_sockops_agent(struct bpf_sock_ops *ctx, const struct tcp_sock *tp, const struct weft_sock *sock)
+{
+	struct weft_frontend_key local = {}, remote = {};
+	struct weft_capture *capture;
+
+	weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
+	capture = weft_attest_pod(sock->netns, &remote.addr);
+	if (!capture || bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
+		return;
+	weft_attest_put(&local, &remote, sock->netns, capture->workload, WEFT_ATTESTED_F_AGENT);
+}
+
+/* What the SYN of a connection in the secure lane leaves behind; without an entry it is met as any plaintext. */
+static __always_inline void weft_sockops_secure(struct weft_sock *sock, const struct weft_frontend_key *local,
+						const struct weft_frontend_key *remote)
+{
+	struct weft_capture *capture;
+
+	if (sock->flags & WEFT_SOCK_F_SECURE) {
+		weft_captured_put(sock, local, remote);
+		return;
+	}
+	capture = weft_attest_pod(sock->netns, &local->addr);
+	if (!capture || !weft_attest_put(local, remote, sock->netns, capture->workload, 0))
+		sock->flags &= ~WEFT_SOCK_F_ATTESTED;
+}
+
 static __always_inline void weft_sockops_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 						 const struct tcp_sock *tp, const struct weft_setting *setting)
 {
 	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, sk, NULL, 0);
 	struct weft_frontend_key local = { .protocol = IPPROTO_TCP }, remote = {};
+	bool secure;
 
 	if (!sock && !(setting->flags & WEFT_SETTING_F_METRICS))
 		return;
-	if (!sock || !sock->workload)
+	if (sock && (sock->flags & WEFT_SOCK_F_AGENT)) {
+		weft_sockops_agent(ctx, tp, sock);
+		return;
+	}
+	secure = sock && (sock->flags & (WEFT_SOCK_F_SECURE | WEFT_SOCK_F_ATTESTED));
+	if (!sock || !sock->workload || secure)
 		weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
 	if (!sock)
 		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_CLIENT, &local, &remote);
@@ -141,6 +178,70 @@ static __always_inline void weft_sockops_connect(struct bpf_sock_ops *ctx, struc
 	sock->flags |= WEFT_SOCK_F_STARTED;
 	if (sock->endpoint && !sock->epoch)
 		weft_live_take(setting, sock->endpoint, &sock->epoch);
+	if (secure)
+		weft_sockops_secure(sock, &local, &remote);
+}
+
+/* The agent's end of a captured connection: where it wanted to go is from here on in this socket, and dies with it. */
+static __always_inline void weft_sockops_captured(struct bpf_sock *sk, const struct weft_frontend_key *remote)
+{
+	struct weft_original *original;
+	struct weft_captured_key key;
+	struct weft_sock *sock;
+
+	weft_captured_key(&key, remote);
+	original = bpf_map_lookup_elem(&weft_captured, &key);
+	if (!original)
+		return;
+	sock = bpf_sk_storage_get(&weft_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!sock) {
+		weft_count(WEFT_COUNTER_SOCK_STORAGE_FULL);
+		return;
+	}
+	sock->frontend = original->frontend;
+	sock->frontend_port = original->frontend_port;
+	sock->endpoint_addr = original->endpoint_addr;
+	sock->endpoint_port = original->endpoint_port;
+	sock->service = original->service;
+	sock->endpoint = original->endpoint;
+	sock->workload = original->workload;
+	sock->peer = original->peer;
+	sock->netns = original->netns;
+	sock->cookie = original->cookie;
+	sock->protocol = IPPROTO_TCP;
+	sock->role = WEFT_ROLE_SERVER;
+	sock->flags = WEFT_SOCK_F_AGENT | WEFT_SOCK_F_SECURE;
+	bpf_map_delete_elem(&weft_captured, &key);
+}
+
+/*
+ * A server has a new connection: what its SYN left has served. Not before: with SYN cookies the client's ACK is met like a
+ * SYN. True: the server is the agent, whose connections are nobody's.
+ */
+static __always_inline bool weft_sockops_accepted(struct bpf_sock *sk, const struct tcp_sock *tp, bool *ret_tunnelled, bool *ret_attested)
+{
+	struct weft_attested *attested;
+	struct weft_attest_key key;
+	struct weft_frontend_key local = {}, remote = {};
+	struct weft_workload *row;
+	__u32 workload;
+
+	weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
+	if (local.port != bpf_htons(WEFT_PORT_OUTBOUND) && local.port != bpf_htons(WEFT_PORT_HBONE)) {
+		weft_attest_key(&key, &remote, &local);
+		attested = bpf_map_lookup_elem(&weft_attest, &key);
+		if (!attested)
+			return false;
+		*ret_tunnelled = attested->flags & WEFT_ATTESTED_F_AGENT;
+		*ret_attested = !*ret_tunnelled;
+		bpf_map_delete_elem(&weft_attest, &key);
+		return false;
+	}
+	if (local.port == bpf_htons(WEFT_PORT_OUTBOUND) && weft_addr_equal(&local.addr, &remote.addr))
+		weft_sockops_captured(sk, &remote);
+	workload = weft_sockops_workload_at(&local.addr);
+	row = bpf_map_lookup_elem(&weft_workload, &workload);
+	return row && (row->flags & WEFT_WORKLOAD_F_LOCAL) && (row->flags & WEFT_WORKLOAD_F_TUNNEL);
 }
 
 static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
@@ -149,12 +250,21 @@ static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, s
 {
 	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, sk, NULL, 0);
 	struct weft_frontend_key local = { .protocol = IPPROTO_TCP }, remote = {};
+	bool tunnelled = false, attested = false;
 
+	if (sock && (sock->flags & WEFT_SOCK_F_AGENT))
+		return;
+	if (!active && !sock && (setting->flags & WEFT_SETTING_F_SECURE) && weft_sockops_accepted(sk, tp, &tunnelled, &attested))
+		return;
 	if (!active && !sock && (setting->flags & WEFT_SETTING_F_METRICS)) {
 		weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
 		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_SERVER, &local, &remote);
 		if (sock && bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
 			sock = NULL;
+		if (sock && tunnelled)
+			sock->tunnelled = 1;
+		if (sock && attested)
+			sock->flags |= WEFT_SOCK_F_ATTESTED;
 	}
 	if (!sock)
 		return;
@@ -236,6 +346,18 @@ static __always_inline void weft_sockops_report(struct weft_sock *sock, const st
 	weft_report_observe(histogram->rtt, &histogram->rtt_us, (tp->srtt_us >> 3) * 1000ull);
 }
 
+/* Nobody asks any more where a connection wanted to go, or who its client is. */
+static __always_inline void weft_sockops_forget(const struct tcp_sock *tp, const struct weft_sock *sock)
+{
+	struct weft_frontend_key local = {}, remote = {};
+
+	weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
+	if (sock->flags & WEFT_SOCK_F_SECURE)
+		weft_captured_remove(&local);
+	else
+		weft_attest_remove(&local, &remote);
+}
+
 static __always_inline void weft_sockops_close(struct bpf_sock *sk, const struct tcp_sock *tp,
 					       const struct weft_setting *setting, __u8 state)
 {
@@ -245,7 +367,9 @@ static __always_inline void weft_sockops_close(struct bpf_sock *sk, const struct
 	bool counts;
 	__u8 outcome;
 
-	if (!sock || !(sock->flags & WEFT_SOCK_F_STARTED) || (sock->flags & WEFT_SOCK_F_CLOSED))
+	if (sock && (sock->flags & (WEFT_SOCK_F_SECURE | WEFT_SOCK_F_ATTESTED | WEFT_SOCK_F_AGENT)))
+		weft_sockops_forget(tp, sock);
+	if (!sock || !(sock->flags & WEFT_SOCK_F_STARTED) || (sock->flags & (WEFT_SOCK_F_CLOSED | WEFT_SOCK_F_AGENT)))
 		return;
 	weft_live_give_back(sock->endpoint, &sock->epoch);
 	/* What a flush has counted as opened is ended too, even if metrics were switched off meanwhile. */

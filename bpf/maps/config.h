@@ -81,7 +81,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 256);
 	__type(key, __u32);
 	__type(value, struct weft_workload);
 } weft_workload __weak SEC(".maps");
@@ -89,7 +89,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 64);
 	__type(key, __u32);
 	__type(value, struct weft_policy);
 } weft_policy __weak SEC(".maps");
@@ -97,7 +97,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 256);
 	__type(key, struct weft_policy_source_key);
 	__type(value, struct weft_clauses);
 } weft_policy_source __weak SEC(".maps");
@@ -105,7 +105,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 4096);
 	__type(key, struct weft_policy_cidr_key);
 	__type(value, struct weft_clauses);
 } weft_policy_cidr __weak SEC(".maps");
@@ -113,7 +113,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 256);
 	__type(key, struct weft_policy_port_key);
 	__type(value, struct weft_clauses);
 } weft_policy_port __weak SEC(".maps");

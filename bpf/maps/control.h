@@ -6,12 +6,12 @@
 #include "weft/abi/role.h"
 #include <bpf/bpf_helpers.h>
 
-/* Endpoint ids whose sockets weft_cut_tcp and weft_cut_udp destroy; the value says nothing. */
+/* Endpoint ids whose sockets weft_cut_tcp and weft_cut_udp destroy, or cookies of those that weft_cut_cookie does; the value says nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, WEFT_ROLE_MAX_CUT);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
+	__type(key, __u64);
 	__type(value, __u32);
 } weft_doomed __weak SEC(".maps");
 

@@ -44,7 +44,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 1024);
 	__type(key, struct weft_captured_key);
 	__type(value, struct weft_original);
 } weft_captured __weak SEC(".maps");
@@ -52,7 +52,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 1024);
 	__type(key, struct weft_attest_key);
 	__type(value, struct weft_attested);
 } weft_attest __weak SEC(".maps");

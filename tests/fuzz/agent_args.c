@@ -11,8 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static bool same(const struct weft_options *a, const struct weft_options *b)
 {
-	return a->action == b->action && a->role == b->role && a->json == b->json && strcmp(a->config, b->config) == 0 &&
-	       strcmp(a->node, b->node) == 0 && strcmp(a->pins, b->pins) == 0 && strcmp(a->state, b->state) == 0 &&
+	return a->action == b->action && a->role == b->role && a->proxy == b->proxy && a->proxies == b->proxies &&
+	       a->json == b->json && strcmp(a->config, b->config) == 0 && strcmp(a->node, b->node) == 0 && strcmp(a->pins, b->pins) == 0 && strcmp(a->state, b->state) == 0 &&
 	       strcmp(a->run, b->run) == 0 && a->metrics == b->metrics && a->metrics_port == b->metrics_port &&
 	       a->without_features == b->without_features && a->log_level == b->log_level &&
 	       memcmp(&a->capacity, &b->capacity, sizeof(a->capacity)) == 0 &&

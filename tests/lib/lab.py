@@ -9,6 +9,13 @@ No namespace has a default route and service addresses come from ranges that not
 that was not rewritten fails with ENETUNREACH: a test cannot pass by accident. All names derive from the
 test's path, what an earlier, killed run left is removed first.
 
+lab.another(name) is a second node: an agent of its own, with its own cgroups, folders and pods on the same bridge. Wire sees what
+crosses that bridge.
+
+    node ── br0 ─┬─ eth0 of the first node's pods
+                 ├─ eth0 10.77.0.101 of the second node
+                 └─ eth0 10.77.0.110 of its first pod
+
 A test file defines topology(lab) and test_*(lab) functions and ends with main(topology). Each test_* is one
 TAP line; words on the command line choose some of them. A socket made by pod.new_socket() lives in that pod for good (namespace and cgroup are those of its
 creation), whoever uses its descriptor, so that a test reads as one program.
@@ -228,8 +235,8 @@ def node(name="node-1", addresses=("10.77.0.1", "fd77::1"), zone=None, **spec):
     return document
 
 
-def pod_resource(pod, namespace="default", labels=None, node_name="node-1", service_account="default", **spec):
-    """The v1 Pod of a lab pod, bound to its network namespace."""
+def pod_resource(pod, namespace="default", labels=None, node_name=None, service_account="default", **spec):
+    """The v1 Pod of a lab pod, bound to its network namespace, on the node that it is on unless told."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -239,9 +246,46 @@ def pod_resource(pod, namespace="default", labels=None, node_name="node-1", serv
             "labels": labels or {},
             "annotations": {"weft.dev/netns": pod.netns},
         },
-        "spec": {"nodeName": node_name, "serviceAccountName": service_account, **spec},
+        "spec": {"nodeName": node_name or pod.lab.node_name, "serviceAccountName": service_account, **spec},
         "status": {"podIP": pod.ip, "podIPs": [{"ip": pod.ip}, {"ip": pod.ip6}], "phase": "Running"},
     }
+
+
+AMBIENT = {"istio.io/dataplane-mode": "ambient"}
+
+
+def enrolled(pod, service_account=None, namespace="default", labels=None, **more):
+    """The v1 Pod of a lab pod that takes part in the secure lane; its service account is called as the pod unless told."""
+    return pod_resource(pod, namespace, {"app": pod.name, **AMBIENT, **(labels or {})}, service_account=service_account or pod.name, **more)
+
+
+def spiffe(pod, service_account=None, namespace="default", trust_domain="cluster.local"):
+    """Identity of what enrolled() made."""
+    return f"spiffe://{trust_domain}/ns/{namespace}/sa/{service_account or getattr(pod, 'name', pod)}"
+
+
+def peer_authentication(mode, namespace="istio-system", labels=None, ports=None, name="default"):
+    spec = {"mtls": {"mode": mode}} if mode else {}
+    if labels:
+        spec["selector"] = {"matchLabels": labels}
+    if ports:
+        spec["portLevelMtls"] = {port: {"mode": m} for port, m in ports.items()}
+    return {"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def authorization_policy(name, action="ALLOW", rules=None, labels=None, namespace="default", annotations=None):
+    spec = {"action": action}
+    if rules is not None:
+        spec["rules"] = rules
+    if labels:
+        spec["selector"] = {"matchLabels": labels}
+    metadata = {"name": name, "namespace": namespace, **({"annotations": annotations} if annotations else {})}
+    return {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}
+
+
+def from_principals(*ids):
+    """A rule: these SPIFFE ids, as principals are written."""
+    return {"from": [{"source": {"principals": [i.removeprefix("spiffe://") for i in ids]}}]}
 
 
 def destination_rule(host, simple, namespace="default"):
@@ -278,11 +322,13 @@ class Task:
     def __init__(self, pod, function, arguments):
         read, write = os.pipe()
         self.name = f"{function.__name__} in {pod.name}"
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # a stop() that comes early waits for its handler
         self.pid = os.fork()
         if self.pid == 0:
             os.close(read)
             sockets = [a.fileno() for a in arguments if isinstance(a, socket.socket)]
             pod.child(lambda: self._body(write, pod, function, arguments), write, *sockets)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(write)
         self.pipe = read
         pod.lab.tasks.append(self)
@@ -291,6 +337,7 @@ class Task:
     def _body(write, pod, function, arguments):
         signal.signal(signal.SIGUSR1, _stop)
         signal.siginterrupt(signal.SIGUSR1, False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         try:
             pod.enter()
             outcome = (True, function(*arguments))
@@ -353,6 +400,7 @@ def _factory(channel):
 
 def tcp_server(listener, name, mode):
     """echo: says its name and a newline, then echoes; half-close is answered with what is left and a close.
+    ends: the same, and the line is its name, its peer's and its own address and port, with blanks between.
     sink: reads to the end, then says how many bytes came. quiet: accepts and says nothing."""
     poll = selectors.DefaultSelector()
     listener.setblocking(False)
@@ -369,12 +417,14 @@ def tcp_server(listener, name, mode):
                     poll.register(connection, selectors.EVENT_READ)
                     if mode == "echo":
                         connection.sendall(greeting)
+                    if mode == "ends":
+                        connection.sendall(ends_line(name, connection))
                 continue
             connection = key.fileobj
             try:
                 data = connection.recv(1 << 16)
                 seen[connection] += len(data)
-                if data and mode == "echo":
+                if data and mode in ("echo", "ends"):
                     connection.sendall(data)
                 if not data and mode == "sink":
                     connection.sendall(str(seen[connection]).encode())
@@ -384,6 +434,16 @@ def tcp_server(listener, name, mode):
                 poll.unregister(connection)
                 del seen[connection]
                 connection.close()
+
+
+def ends_line(name, made):
+    peer, own = made.getpeername()[:2], made.getsockname()[:2]
+    return f"{name} {plain(peer[0])} {peer[1]} {plain(own[0])} {own[1]}\n".encode()
+
+
+def plain(address):
+    """An IPv4 address as such, however a socket of both families shows it."""
+    return address.removeprefix("::ffff:")
 
 
 def udp_server(server, name):
@@ -544,6 +604,12 @@ def read_name(made):
     return data.decode().strip()
 
 
+def read_ends(made):
+    """What an `ends` server said: (name, (address, port) of its peer, (address, port) of itself)."""
+    name, peer, peer_port, own, own_port = read_name(made).split()
+    return name, (peer, int(peer_port)), (own, int(own_port))
+
+
 def reset(made):
     """Ends a TCP connection by RST."""
     made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -591,19 +657,22 @@ def masked():
 class Lab:
     net, net6 = "10.77.0.", "fd77::"
     outlive = False  # processes stay when this one ends
+    node_name, first_host = "node-1", 1
 
     def __init__(self, name, prefix=None, base=None):
         """`prefix` of network namespaces, `base` of folder and cgroup; both from a hash of the name unless told."""
         short = hashlib.sha256(name.encode()).hexdigest()[:6]
         base = base or f"weft-t-{short}"
         self.prefix = prefix or f"wt-{short}-"
-        self.node_ip, self.node_ip6 = f"{self.net}1", f"{self.net6}1"
+        self.base, self.others, self.first = base, [], self
+        self.node_ip, self.node_ip6 = self.addresses(self.first_host)
         self.folder = pathlib.Path("/run") / base  # not /tmp: nobody else can have put anything there
         self.config, self.pins = self.folder / "config", self.folder / "bpf/weft"
         self.state, self.run_folder = self.folder / "state", self.folder / "run"
         self.log = self.folder / "weftd.log"
         self.root = cgroup2_root() / base
         self.subtree = self.root / "pods"
+        self.governed = self.subtree  # --cgroup; secure() widens it to the agent's own cgroup
         self.pods, self.tasks, self.processes = {}, [], []
         self.agent, self.notify, self.node = None, None, None
 
@@ -617,12 +686,31 @@ class Lab:
         for cgroup in (self.root, self.subtree, self.root / "agent"):
             cgroup.mkdir()
         self._netns("node")
+        self._uplink()
+        self.node = self._add("node", self.prefix + "node", self.node_ip, self.node_ip6)
+
+    def _uplink(self):
         ip(self.prefix + "node", f"""
             link add br0 type bridge
             addr add {self.node_ip}/24 dev br0
             addr add {self.node_ip6}/64 dev br0 nodad
             link set br0 up""")
-        self.node = self._add("node", self.prefix + "node", self.node_ip, self.node_ip6)
+
+    def addresses(self, host):
+        return f"{self.net}{host}", f"{self.net6}{host:x}"
+
+    def another(self, name="node-2"):
+        """A second node, or a third: as this lab, with an agent, cgroups, folders and pods of its own on this lab's bridge."""
+        made = Another(self, name, len(self.others) + 1)
+        self.others.append(made)
+        made.up()
+        return made
+
+    def secure(self):
+        """Before start(): the agent's own cgroup is one of those that it governs, as the secure lane needs."""
+        self.governed = self.root
+        for other in self.others:
+            other.governed = other.root
 
     def _netns(self, name):
         sh("ip", "netns", "add", self.prefix + name)
@@ -637,18 +725,21 @@ class Lab:
 
     def pod(self, name, extra=()):
         """A pod on the bridge; `extra` addresses with prefix length are given to its eth0 too."""
-        host = 9 + len(self.pods)
+        host = self.first_host + 8 + len(self.pods)
         self._netns(name)
-        address, address6 = f"{self.net}{host}", f"{self.net6}{host:x}"
-        ip(self.prefix + "node", f"""
-            link add v{host} type veth peer name eth0 netns {self.prefix}{name}
-            link set v{host} master br0 up""")
+        address, address6 = self.addresses(host)
+        self._plug(host, self.prefix + name)
         ip(self.prefix + name, f"""
             addr add {address}/24 dev eth0
             addr add {address6}/64 dev eth0 nodad
             {"".join(f"addr add {a} dev eth0{' nodad' if ':' in a else ''}{chr(10)}" for a in extra)}
             link set eth0 up""")
         return self._add(name, self.prefix + name, address, address6)
+
+    def _plug(self, host, netns):
+        ip(self.first.prefix + "node", f"""
+            link add v{host} type veth peer name eth0 netns {netns}
+            link set v{host} master br0 up""")
 
     def host(self, name):
         """A pod with hostNetwork."""
@@ -662,6 +753,9 @@ class Lab:
 
     def down(self):
         """Removes all that this test's name could have left, whoever made it. Takes every state."""
+        for other in self.others:
+            other.down()
+        self.others = []
         for folder in sorted(self.root.glob("**/"), reverse=True) if self.root.exists() else ():
             with contextlib.suppress(OSError):
                 (folder / "cgroup.kill").write_text("1")
@@ -693,7 +787,7 @@ class Lab:
     # -- the agent
 
     def flags(self):
-        return ["--config", self.config, "--node", "node-1", "--cgroup", self.subtree, "--pins", self.pins,
+        return ["--config", self.config, "--node", self.node_name, "--cgroup", self.governed, "--pins", self.pins,
                 "--state", self.state, "--run", self.run_folder, "--metrics", METRICS]
 
     def bind_life(self):
@@ -857,10 +951,10 @@ class Lab:
         os.kill(pid, signal.SIGKILL)
         self.wait_for_another(name, pid)
 
-    def cli(self, *words, timeout=20.0):
+    def cli(self, *words, timeout=20.0, stdin=None):
         """(exit code, stdout, stderr) of the CLI on this instance."""
         argv = [WEFT, "--pins", self.pins, "--state", self.state, "--run", self.run_folder, *words]
-        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, check=False, input=stdin)
         return done.returncode, done.stdout, done.stderr
 
     def weft(self, *words):
@@ -926,6 +1020,105 @@ class Lab:
             if entry["key"] == index:
                 return sum(int(v["value"]) for v in entry["values"])
         raise Failure(f"weft_counter has no entry {index} ({name})")
+
+
+class Another(Lab):
+    """A further node of a lab."""
+
+    def __init__(self, first, name, number):
+        self.node_name, self.first_host, self.net, self.net6 = name, 1 + 100 * number, first.net, first.net6
+        super().__init__("", f"{first.prefix}{number + 1}-", f"{first.base}-{number + 1}")
+        self.first, self.outlive = first, first.outlive
+
+    def _uplink(self):
+        self._plug(self.first_host, self.prefix + "node")
+        ip(self.prefix + "node", f"""
+            addr add {self.node_ip}/24 dev eth0
+            addr add {self.node_ip6}/64 dev eth0 nodad
+            link set eth0 up""")
+
+
+class Wire:
+    """TCP payload that crosses a lab's bridge from now on, by direction: {(source, port, destination, port): bytes}. With `to` only what
+    goes to that port over IPv4, so that a capture under load need not hold all."""
+
+    def __init__(self, lab, to=None):
+        self.socket = lab.first.node.new_socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+        if to:
+            self._filter(to)
+        self.socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+        self.parts, self.begin, self.syns = {}, {}, set()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def _filter(self, port):
+        """linux/filter.h: loads of a halfword (0x28) or byte (0x30) at an offset, jumps when equal (0x15), returns (6)."""
+        code = [(0x28, 0, 0, 12), (0x15, 0, 5, 0x0800), (0x30, 0, 0, 23), (0x15, 0, 3, 6), (0x28, 0, 0, 36), (0x15, 0, 1, port), (6, 0, 0, 0x40000), (6, 0, 0, 0)]
+        program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+        self.socket.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", len(code), ctypes.addressof(program)))  # SO_ATTACH_FILTER
+
+    def _frame(self, data):
+        kind = struct.unpack("!H", data[12:14])[0]
+        if kind == 0x0800 and data[23] == 6:
+            family, source, destination = socket.AF_INET, data[26:30], data[30:34]
+            segment = data[14 + (data[14] & 15) * 4:14 + struct.unpack("!H", data[16:18])[0]]
+        elif kind == 0x86DD and data[20] == 6:
+            family, source, destination = socket.AF_INET6, data[22:38], data[38:54]
+            segment = data[54:54 + struct.unpack("!H", data[18:20])[0]]
+        else:
+            return
+        here, there, sequence = struct.unpack("!HHI", segment[:8])
+        flow = (socket.inet_ntop(family, source), here, socket.inet_ntop(family, destination), there)
+        if segment[13] & 2:
+            self.begin[flow] = (sequence + 1) & 0xFFFFFFFF
+            self.parts[flow] = {}
+            if not segment[13] & 16:
+                self.syns.add(flow)
+        payload = segment[(segment[12] >> 4) * 4:]
+        if payload:
+            at = (sequence - self.begin.setdefault(flow, sequence)) & 0xFFFFFFFF
+            self.parts.setdefault(flow, {})[at] = payload
+
+    def collect(self):
+        """What came so far; a frame is seen once for each port of the bridge that it crosses."""
+        self.socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._frame(self.socket.recv(1 << 17))
+        lost = struct.unpack("II", self.socket.getsockopt(263, 6, 8))[1]  # SOL_PACKET, PACKET_STATISTICS
+        true(lost == 0, f"the capture lost {lost} frames")
+        flows = {}
+        for flow, parts in self.parts.items():
+            data = bytearray()
+            for at in sorted(parts):
+                if at <= len(data):
+                    data[at:at + len(parts[at])] = parts[at]
+            flows[flow] = bytes(data)
+        return flows
+
+    def showing(self, marker):
+        """Flows in which these bytes can be read."""
+        return [flow for flow, data in self.collect().items() if marker in data]
+
+    def tls(self, port=15008):
+        """Flows of a port: each must be TLS records and nothing else, with application data in them. How many bytes they have."""
+        total = 0
+        for flow, data in self.collect().items():
+            if port not in (flow[1], flow[3]) or not data:
+                continue
+            at, kinds = 0, set()
+            while at + 5 <= len(data):
+                kind, version, size = struct.unpack("!BHH", data[at:at + 5])
+                true(kind in (20, 21, 22, 23) and version in (0x0301, 0x0303) and size <= 16384 + 256, f"{flow}: no TLS record at {at}: {data[at:at + 16]!r}")
+                kinds.add(kind)
+                at += 5 + size
+            true(23 in kinds, f"{flow}: TLS without application data")
+            total += len(data)
+        return total
 
 
 def sample(line):

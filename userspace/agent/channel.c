@@ -52,8 +52,10 @@ int weft_init_receive(int channel, struct weft_init_message *ret_message, int *r
 		memcpy(&fd, CMSG_DATA(cmsg), sizeof(int));
 	if (got == 0)
 		return -ECONNRESET;
-	if ((size_t)got != sizeof(message) || header.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || message.magic != WEFT_ABI_MAGIC)
+	if ((size_t)got != sizeof(message) || header.msg_flags & MSG_TRUNC || message.magic != WEFT_ABI_MAGIC)
 		return -EBADMSG;
+	if (header.msg_flags & MSG_CTRUNC)
+		return -EMFILE;
 	*ret_message = message;
 	*ret_fd = weft_take_fd(fd);
 	return 0;

@@ -2,7 +2,8 @@
 /*
  * The inside of role control, shared by its files: role_control.c is the role
  * itself, control_config.c brings files to the kernel, control_bind.c network
- * namespaces to workloads, control_serve.c answers the CLI and Prometheus.
+ * namespaces to workloads, control_attach.c pods into the secure lane,
+ * control_secure.c speaks with keys and proxies, control_serve.c answers the CLI and Prometheus.
  */
 #ifndef WEFT_AGENT_CONTROL_H
 #define WEFT_AGENT_CONTROL_H
@@ -21,11 +22,15 @@
 #include "model/model.h"
 
 struct weft_binding; /* control_bind.c */
+struct weft_attachment; /* control_attach.c */
+struct weft_named; /* likewise */
+struct weft_secure; /* control_secure.c */
 
 struct weft_control {
 	const struct weft_options *options;
 	sd_event *loop;
-	struct weft_init_role roles[WEFT_AGENT_MAX_]; /* as init last said */
+	sd_event_source *init_io;
+	struct weft_init_role roles[WEFT_AGENT_PROCESSES]; /* as init last said */
 	int metrics_error; /* likewise: -errno why there is no listener for /metrics yet */
 	int state; /* folder */
 	int config; /* the configuration directory as init could open it, -1; the watch's once there is one */
@@ -52,8 +57,8 @@ struct weft_control {
 	struct weft_buf cut, cut_udp; /* __u32 ids, not cut yet */
 	bool owed; /* the last commit or what it wanted done is not wholly done */
 	bool cut_failed; /* and it was said */
-	sd_event_source *affinity_later; /* weft_affinity is to grow: it could not */
-	unsigned int affinity_retry_ms; /* 0: it did not fail */
+	sd_event_source *whole_later; /* a table is to have its whole size: it could not */
+	unsigned int whole_retry_ms; /* 0: it did not fail */
 	bool frees; /* the model waits to free something: it wants live counts */
 	uint64_t looked_ns; /* when it last got them */
 	uint64_t look_ns; /* when it is to get them at the latest; 0: no commit went without since */
@@ -63,6 +68,12 @@ struct weft_control {
 	struct weft_binding *bindings;
 	uint64_t *stale; /* cookies of weft_pod that no binding has claimed yet */
 	size_t stale_count;
+	struct weft_attachment *attachments;
+	struct weft_named *named; /* by `weft workload attach` */
+	uint64_t *stale_attached; /* cookies of weft_capture that no attachment has claimed yet */
+	size_t stale_attached_count;
+	bool secure_told; /* init knows that keys and proxies are wanted */
+	struct weft_secure *secure;
 	struct weft_watch *netns;
 	sd_event_source *bind_later;
 	unsigned int bind_retry_ms;
@@ -122,6 +133,8 @@ void weft_control_greet(struct weft_control *control);
  * a ceiling forbids it, or main's -errno; `err` says why it is no larger.
  */
 int weft_control_grow(struct weft_control *control, const struct weft_role_capacity *need, struct weft_err *err);
+/* The model was told something: brings that to the kernel. */
+void weft_control_commit(struct weft_control *control);
 /* Files changed, or SIGHUP. */
 void weft_control_reload(struct weft_control *control);
 /* Sends what the mesh configuration and bypass make of WEFT_SETTING_F_, if main does not have it. */
@@ -141,6 +154,39 @@ void weft_control_bind(struct weft_control *control);
 void weft_control_bind_forget(struct weft_control *control, uint64_t *cookies, size_t count);
 /* Node ports that a process of this host listens on: adds notices to `problems`. */
 void weft_control_check_node_ports(struct weft_control *control, struct weft_problems *problems);
+
+/* control_attach.c: pods of the secure lane. Start reads what was named in earlier lives. */
+void weft_control_attach_start(struct weft_control *control);
+void weft_control_attach_stop(struct weft_control *control);
+/* The model is new: tells it what was named. */
+void weft_control_attach_model(struct weft_control *control);
+/* A new main: as with bindings; `cookies` are those of its weft_capture. */
+void weft_control_attach_forget(struct weft_control *control, uint64_t *cookies, size_t count);
+/* Any name may mean another namespace now. */
+void weft_control_attach_look(struct weft_control *control);
+/* Brings what is attached to what the model wants; false: to be tried again. */
+bool weft_control_attach(struct weft_control *control);
+/* `who` is NAMESPACE/NAME. -errno with a sentence, and it is as it was. */
+int weft_control_attach_named(struct weft_control *control, const char *who, const char *netns, struct weft_err *err);
+int weft_control_detach_named(struct weft_control *control, const char *who, struct weft_err *err);
+/* An array: who is attached, and who is not and why. */
+struct json_object *weft_control_attach_json(const struct weft_control *control);
+
+/* control_secure.c */
+int weft_control_secure_start(struct weft_control *control);
+void weft_control_secure_stop(struct weft_control *control);
+/* The model put something in force: tells keys and proxies what they need of it. */
+void weft_control_secure_update(struct weft_control *control, bool mesh_changed);
+/* Takes `fd`. */
+int weft_control_secure_link(struct weft_control *control, uint32_t link, uint32_t proxy, int fd);
+void weft_control_secure_log_level(struct weft_control *control);
+void weft_control_secure_problems(const struct weft_control *control, void (*each)(void *context, const struct weft_problem *problem),
+				  void *context);
+/* Arrays: docs/CONTROL.md. */
+struct json_object *weft_control_identities_json(const struct weft_control *control);
+struct json_object *weft_control_secure_conns_json(struct weft_control *control);
+/* Adds struct weft_metrics_identity to `ret_expiries`, and to `ret_counts` by lists/proxy.h what all proxies counted. -ENOMEM. */
+int weft_control_secure_metrics(struct weft_control *control, struct weft_buf *ret_expiries, uint64_t *ret_counts);
 
 /* control_serve.c */
 int weft_control_serve_start(struct weft_control *control, struct weft_err *err);

@@ -170,6 +170,7 @@ void weft_control_bind(struct weft_control *control)
 		}
 	while (control->greeted && control->stale_count)
 		unbind(control, control->stale[--control->stale_count]);
+	incomplete = (control->greeted && !weft_control_attach(control)) || incomplete;
 	if (!incomplete) {
 		control->bind_retry_ms = 0;
 		sd_event_source_set_enabled(control->bind_later, SD_EVENT_OFF);
@@ -208,8 +209,11 @@ static void on_netns(void *context, int dir)
 	struct weft_control *control = context;
 
 	(void)dir;
+	/* A process's number never comes to mean another namespace for us: it would be a stranger's. */
 	for (struct weft_binding *binding = control->bindings; binding; binding = binding->hh.next)
-		binding->current = false;
+		if (strncmp(binding->netns, "pid:", 4) != 0)
+			binding->current = false;
+	weft_control_attach_look(control);
 	control->bind_retry_ms = 0;
 	weft_control_bind(control);
 	weft_control_say_problems(control);

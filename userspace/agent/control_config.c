@@ -53,6 +53,7 @@ void weft_control_problems(struct weft_control *control, void (*each)(void *cont
 		each(context, &control->host.item[i]);
 	for (size_t i = 0; i < control->unbound.count; i++)
 		each(context, &control->unbound.item[i]);
+	weft_control_secure_problems(control, each, context);
 }
 
 void weft_control_say_problems(struct weft_control *control)
@@ -245,10 +246,8 @@ static int send_cut(struct weft_control *control, struct weft_buf *ids, bool udp
 
 int weft_control_send_flags(struct weft_control *control, struct weft_err *err)
 {
-	const struct weft_mesh_config *mesh = weft_model_mesh(control->model);
 	struct weft_role_message request = weft_role_message(WEFT_ROLE_SETTING, 0);
-	uint32_t flags = (control->bypass ? WEFT_SETTING_F_BYPASS : 0) | (mesh->metrics ? WEFT_SETTING_F_METRICS : 0) |
-			 (mesh->optout_cidrs.count || mesh->optout_port_count ? WEFT_SETTING_F_OPT_OUT : 0);
+	uint32_t flags = (control->bypass ? WEFT_SETTING_F_BYPASS : 0) | weft_model_setting_flags(control->model);
 	int r;
 
 	if (control->flags_sent && control->flags == flags)
@@ -376,38 +375,58 @@ int weft_control_grow(struct weft_control *control, const struct weft_role_capac
 	return r < 0 ? weft_err_set(err, r, "out of memory") : 0;
 }
 
-/* It is a cache and could do with any size: it has its whole one, or next to none while no service asks for affinity. */
-static void grow_affinity(struct weft_control *control)
+/* Tables that could do with any size: they have their whole one, or next to none while nothing uses them. */
+static void grow_whole(struct weft_control *control)
 {
-	struct weft_role_capacity need = { .max_entries[WEFT_MAP_AFFINITY] = control->options->ceiling.max_entries[WEFT_MAP_AFFINITY] };
-	__u32 have = control->capacity.max_entries[WEFT_MAP_AFFINITY];
+	const struct {
+		enum weft_map map;
+		bool used;
+		const char *otherwise;
+	} tables[] = {
+		{ WEFT_MAP_AFFINITY, weft_model_affine(control->model), "older affinities give way to newer ones" },
+		{ WEFT_MAP_CAPTURED, control->flags & WEFT_SETTING_F_SECURE, "connections of attached pods on their way beyond them are refused" },
+		{ WEFT_MAP_ATTEST, control->flags & WEFT_SETTING_F_SECURE, "connections on their way beyond them are not attested" },
+	};
+	struct weft_role_capacity need = { { 0 } };
 	struct weft_err err = { "" };
-	int r;
+	bool small = false;
+	int r = 0;
 
-	r = have < need.max_entries[WEFT_MAP_AFFINITY] && weft_model_affine(control->model) ? weft_control_grow(control, &need, &err) : 0;
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(tables); i++) {
+		__u32 whole = control->options->ceiling.max_entries[tables[i].map];
+
+		if (tables[i].used && control->capacity.max_entries[tables[i].map] < whole) {
+			need.max_entries[tables[i].map] = whole;
+			small = true;
+		}
+	}
+	if (small)
+		r = weft_control_grow(control, &need, &err);
 	if (r == 0) {
-		control->affinity_retry_ms = 0;
+		control->whole_retry_ms = 0;
 		return;
 	}
-	if (!control->affinity_retry_ms)
-		weft_warning("weft_affinity keeps its %u entries, older affinities give way to newer ones: %s", have, err.text);
-	control->affinity_retry_ms = !control->affinity_retry_ms ? FIRST_GROW_RETRY_MS : control->affinity_retry_ms * 2;
-	if (control->affinity_retry_ms > MAX_GROW_RETRY_MS)
-		control->affinity_retry_ms = MAX_GROW_RETRY_MS;
-	sd_event_source_set_time_relative(control->affinity_later, (uint64_t)control->affinity_retry_ms * 1000);
-	sd_event_source_set_enabled(control->affinity_later, SD_EVENT_ONESHOT);
+	for (size_t i = 0; !control->whole_retry_ms && i < WEFT_ARRAY_SIZE(tables); i++)
+		if (need.max_entries[tables[i].map])
+			weft_warning("%s keeps its %u entries, %s: %s", weft_map_spec(tables[i].map)->name,
+				     control->capacity.max_entries[tables[i].map], tables[i].otherwise, err.text);
+	control->whole_retry_ms = !control->whole_retry_ms ? FIRST_GROW_RETRY_MS : control->whole_retry_ms * 2;
+	if (control->whole_retry_ms > MAX_GROW_RETRY_MS)
+		control->whole_retry_ms = MAX_GROW_RETRY_MS;
+	sd_event_source_set_time_relative(control->whole_later, (uint64_t)control->whole_retry_ms * 1000);
+	sd_event_source_set_enabled(control->whole_later, SD_EVENT_ONESHOT);
 }
 
-static int on_affinity_later(sd_event_source *source, uint64_t usec, void *context)
+static int on_whole_later(sd_event_source *source, uint64_t usec, void *context)
 {
 	struct weft_control *control = context;
 
 	(void)usec;
 	if (control->greeted && !weft_control_late(control)) {
-		grow_affinity(control);
+		grow_whole(control);
 		return 0;
 	}
-	sd_event_source_set_time_relative(source, (uint64_t)control->affinity_retry_ms * 1000);
+	sd_event_source_set_time_relative(source, (uint64_t)control->whole_retry_ms * 1000);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
@@ -456,8 +475,8 @@ static void commit(struct weft_control *control, bool look)
 			return;
 		began_ns = weft_control_now(CLOCK_MONOTONIC);
 	}
-	if (!control->affinity_retry_ms)
-		grow_affinity(control);
+	if (!control->whole_retry_ms)
+		grow_whole(control);
 	if (!control->greeted)
 		return;
 	r = commit_model(control, began_ns, live, live_count, &plan, &problems, &err);
@@ -481,6 +500,10 @@ static void commit(struct weft_control *control, bool look)
 		return;
 	}
 	settle_up(control, &plan, began_ns);
+	weft_control_secure_update(control, plan.mesh_changed);
+	/* Once more: what was carried out may be the first that uses one. */
+	if (!control->whole_retry_ms)
+		grow_whole(control);
 	announce(control);
 	if (plan.batch.size >= TRIM_BYTES)
 		malloc_trim(0);
@@ -498,6 +521,13 @@ static void commit(struct weft_control *control, bool look)
 		come_back(control, in_ms);
 	}
 	cut(control);
+}
+
+void weft_control_commit(struct weft_control *control)
+{
+	commit(control, false);
+	weft_control_bind(control);
+	weft_control_say_problems(control);
 }
 
 static int on_later(sd_event_source *source, uint64_t usec, void *context)
@@ -560,13 +590,15 @@ static void on_changed(void *context, int dir)
 static int look_at_adopted(struct weft_control *control, const struct weft_link_bulk *batch)
 {
 	struct weft_batch_walk walk = { .data = batch->data, .size = batch->size };
-	weft_cleanup(weft_buf_done) struct weft_buf cookies = WEFT_BUF_INIT;
+	weft_cleanup(weft_buf_done) struct weft_buf cookies = WEFT_BUF_INIT, attached = WEFT_BUF_INIT;
 	struct weft_setting setting;
 	size_t count;
 	int r;
 
 	while ((r = weft_batch_next(&walk)) > 0) {
 		if (walk.run.map == WEFT_MAP_POD && weft_buf_add(&cookies, walk.keys, walk.run.count * sizeof(uint64_t)) < 0)
+			return -ENOMEM;
+		if (walk.run.map == WEFT_MAP_CAPTURE && weft_buf_add(&attached, walk.keys, walk.run.count * sizeof(uint64_t)) < 0)
 			return -ENOMEM;
 		if (walk.run.map == WEFT_MAP_SETTING && walk.run.count == 1 && walk.values && !control->ready) {
 			memcpy(&setting, walk.values, sizeof(setting));
@@ -577,6 +609,8 @@ static int look_at_adopted(struct weft_control *control, const struct weft_link_
 		return r;
 	count = cookies.size / sizeof(uint64_t);
 	weft_control_bind_forget(control, (uint64_t *)(void *)weft_take_ptr(cookies.data), count);
+	count = attached.size / sizeof(uint64_t);
+	weft_control_attach_forget(control, (uint64_t *)(void *)weft_take_ptr(attached.data), count);
 	return 0;
 }
 
@@ -615,6 +649,7 @@ static int adopt(struct weft_control *control, struct weft_err *err)
 		control->model = weft_model_new(&options, weft_take_ptr(control->names));
 		if (!control->model)
 			return weft_err_set(err, ENOMEM, "out of memory");
+		weft_control_attach_model(control);
 	} else if (weft_model_grow(control->model, &control->capacity) < 0) { /* main may have died between growing and saying so */
 		return weft_err_set(err, ENOMEM, "out of memory");
 	}
@@ -668,9 +703,7 @@ void weft_control_greet(struct weft_control *control)
 		if (control->ready || !control->greeted)
 			return;
 	}
-	commit(control, false);
-	weft_control_bind(control);
-	weft_control_say_problems(control);
+	weft_control_commit(control);
 }
 
 int weft_control_config_start(struct weft_control *control, struct weft_err *err)
@@ -692,9 +725,9 @@ int weft_control_config_start(struct weft_control *control, struct weft_err *err
 	if (r >= 0)
 		r = sd_event_source_set_enabled(control->settle, SD_EVENT_OFF);
 	if (r >= 0)
-		r = sd_event_add_time(control->loop, &control->affinity_later, CLOCK_MONOTONIC, 0, 1000, on_affinity_later, control);
+		r = sd_event_add_time(control->loop, &control->whole_later, CLOCK_MONOTONIC, 0, 1000, on_whole_later, control);
 	if (r >= 0)
-		r = sd_event_source_set_enabled(control->affinity_later, SD_EVENT_OFF);
+		r = sd_event_source_set_enabled(control->whole_later, SD_EVENT_OFF);
 	if (r >= 0)
 		r = weft_watch_new(control->loop, control->options->config, control->config, on_changed, control, &control->watch);
 	if (r < 0)
@@ -706,7 +739,7 @@ void weft_control_config_stop(struct weft_control *control)
 {
 	sd_event_source_disable_unref(control->later);
 	sd_event_source_disable_unref(control->settle);
-	sd_event_source_disable_unref(control->affinity_later);
+	sd_event_source_disable_unref(control->whole_later);
 	weft_watch_free(control->watch);
 	weft_source_free(control->source);
 	weft_said_free(control->said);

@@ -68,13 +68,19 @@ static struct json_object *roles(const struct weft_control *control)
 {
 	struct json_object *list = json_object_new_array();
 
-	for (enum weft_agent_role role = WEFT_AGENT_INIT; role < WEFT_AGENT_MAX_; role++) {
-		struct json_object *object = json_object_new_object();
+	for (unsigned int i = WEFT_AGENT_INIT; i < WEFT_AGENT_PROCESSES; i++) {
+		const struct weft_init_role *role = &control->roles[i];
+		struct json_object *object;
+		char proxy[16];
 
-		add(object, "role", text_of(weft_agent_role_name(role)));
-		add(object, "pid", json_object_new_int(control->roles[role].pid));
-		add(object, "restarts", number_of(control->roles[role].restarts));
-		add(object, "since", number_of(control->roles[role].since_ns / 1000000000));
+		if (role->since_ns == 0 && i > WEFT_AGENT_CONTROL)
+			continue; /* not wanted so far */
+		object = json_object_new_object();
+		snprintf(proxy, sizeof(proxy), "proxy-%u", i - WEFT_AGENT_PROXY);
+		add(object, "role", text_of(i < WEFT_AGENT_PROXY ? weft_agent_role_name((enum weft_agent_role)i) : proxy));
+		add(object, "pid", json_object_new_int(role->pid));
+		add(object, "restarts", number_of(role->restarts));
+		add(object, "since", number_of(role->since_ns / 1000000000));
 		json_object_array_add(list, object);
 	}
 	return list;
@@ -209,6 +215,7 @@ static void set_level(struct weft_control *control, struct weft_server_client *c
 		return;
 	}
 	weft_log_set_level(level);
+	weft_control_secure_log_level(control);
 	message.arg[0] = level;
 	r = weft_control_ask(control, &message, NULL, &err);
 	if (r < 0 && control->greeted) { /* else main is told when it is back */
@@ -246,6 +253,59 @@ static void set_bypass(struct weft_control *control, struct weft_server_client *
 	weft_server_reply(client, answer);
 }
 
+static void answer_identities(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	struct json_object *answer = json_object_new_object();
+
+	(void)request;
+	add(answer, "identities", weft_control_identities_json(control));
+	weft_server_reply(client, answer);
+}
+
+static void answer_secure_conns(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	struct json_object *answer = json_object_new_object();
+
+	(void)request;
+	add(answer, "connections", weft_control_secure_conns_json(control));
+	weft_server_reply(client, answer);
+}
+
+static void answer_attached(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	struct json_object *answer = json_object_new_object();
+
+	(void)request;
+	add(answer, "workloads", weft_control_attach_json(control));
+	weft_server_reply(client, answer);
+}
+
+static void change_attached(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	const char *who = json_object_get_string(json_object_object_get(request, "workload"));
+	const char *netns = json_object_get_string(json_object_object_get(request, "netns"));
+	struct weft_err err = { "" };
+	struct json_object *answer;
+	int r;
+
+	if (!control->greeted || weft_control_late(control)) {
+		weft_server_refuse(client, control->greeted ? "main does not answer: ask again in a moment"
+							    : "main is restarting: ask again in a moment");
+		return;
+	}
+	r = netns ? weft_control_attach_named(control, who, netns, &err) : weft_control_detach_named(control, who, &err);
+	if (r < 0) {
+		weft_server_refuse(client, "%s", err.text);
+		return;
+	}
+	answer = json_object_new_object();
+	add(answer, "workload", text_of(who));
+	if (netns)
+		add(answer, "netns", text_of(netns));
+	add(answer, "attached", flag_of(netns));
+	weft_server_reply(client, answer);
+}
+
 static void begin_watch(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
 {
 	(void)control;
@@ -259,6 +319,7 @@ static const struct request {
 	const char *member; /* beside `request`; required */
 	enum json_type type;
 	void (*answer)(struct weft_control *control, struct weft_server_client *client, struct json_object *request);
+	const char *second; /* another member, a string; required */
 } requests[] = {
 	{ "status", NULL, json_type_null, answer_status },
 	{ "config.list", NULL, json_type_null, answer_list },
@@ -268,6 +329,11 @@ static const struct request {
 	{ "log.set", "level", json_type_string, set_level },
 	{ "bypass.set", "on", json_type_boolean, set_bypass },
 	{ "conn.watch", NULL, json_type_null, begin_watch },
+	{ "conn.secure", NULL, json_type_null, answer_secure_conns },
+	{ "identity.list", NULL, json_type_null, answer_identities },
+	{ "workload.attached", NULL, json_type_null, answer_attached },
+	{ "workload.attach", "workload", json_type_string, change_attached, "netns" },
+	{ "workload.detach", "workload", json_type_string, change_attached },
 };
 
 static void on_request(void *context, struct weft_server_client *client, struct json_object *request)
@@ -286,7 +352,8 @@ static void on_request(void *context, struct weft_server_client *client, struct 
 	json_object_object_foreach(request, key, ignored)
 	{
 		(void)ignored;
-		if (strcmp(key, "request") != 0 && (!found->member || strcmp(key, found->member) != 0)) {
+		if (strcmp(key, "request") != 0 && (!found->member || strcmp(key, found->member) != 0) &&
+		    (!found->second || strcmp(key, found->second) != 0)) {
 			weft_server_refuse(client, "`%s` has no member `%.40s`", name, key);
 			return;
 		}
@@ -294,6 +361,10 @@ static void on_request(void *context, struct weft_server_client *client, struct 
 	if (found->member &&
 	    (!json_object_object_get_ex(request, found->member, &value) || !json_object_is_type(value, found->type))) {
 		weft_server_refuse(client, "`%s` needs a %s `%s`", name, json_type_to_name(found->type), found->member);
+		return;
+	}
+	if (found->second && (!json_object_object_get_ex(request, found->second, &value) || !json_object_is_type(value, json_type_string))) {
+		weft_server_refuse(client, "`%s` needs a string `%s`", name, found->second);
 		return;
 	}
 	found->answer(context, client, request);
@@ -444,15 +515,23 @@ static int print_metrics(struct weft_control *control, const struct weft_link_bu
 	weft_cleanup(weft_buf_done) struct weft_buf text = WEFT_BUF_INIT;
 	struct weft_metrics_role shown[WEFT_AGENT_MAX_ - 1];
 	struct tally tally = { 0 };
+	weft_buf_done_on_exit struct weft_buf expiries = WEFT_BUF_INIT;
 	struct weft_metrics_facts facts;
+	uint64_t counts[32] = { 0 };
 	int r;
 
+	r = weft_control_secure_metrics(control, &expiries, counts);
+	if (r < 0)
+		return weft_err_set(err, r, "out of memory");
 	for (enum weft_agent_role role = WEFT_AGENT_MAIN; role < WEFT_AGENT_MAX_; role++)
 		shown[role - 1] = (struct weft_metrics_role){ weft_agent_role_name(role), control->roles[role].restarts };
+	for (size_t i = WEFT_AGENT_PROXY + 1; i < WEFT_AGENT_PROCESSES; i++)
+		shown[WEFT_AGENT_PROXY - 1].restarts += control->roles[i].restarts;
 	weft_control_problems(control, count_problem, &tally);
 	facts = (struct weft_metrics_facts){
 		.version = WEFT_VERSION,
 		.node = control->options->node,
+		.trust_domain = weft_model_mesh(control->model)->trust_domain,
 		.resources = weft_source_count(control->source),
 		.refused = tally.errors,
 		.notices = tally.notices,
@@ -468,6 +547,9 @@ static int print_metrics(struct weft_control *control, const struct weft_link_bu
 		.capacity = control->capacity,
 		.roles = shown,
 		.role_count = WEFT_ARRAY_SIZE(shown),
+		.identities = (const struct weft_metrics_identity *)(const void *)expiries.data,
+		.identity_count = expiries.size / sizeof(struct weft_metrics_identity),
+		.proxy_counts = counts,
 	};
 	r = weft_metrics_print(batch->data, batch->size, weft_model_names(control->model), &facts, &text, err);
 	if (r < 0)

@@ -21,6 +21,10 @@ static int run(struct weft_options *options)
 		return weft_role_main_run(options);
 	case WEFT_AGENT_CONTROL:
 		return weft_role_control_run(options);
+	case WEFT_AGENT_KEYS:
+		return weft_role_keys_run(options);
+	case WEFT_AGENT_PROXY:
+		return weft_role_proxy_run(options);
 	default:
 		return weft_init_run(options);
 	}
@@ -48,6 +52,11 @@ int main(int argc, char **argv)
 		return weft_diff_run(&options);
 	case WEFT_ACTION_UNINSTALL:
 		return weft_uninstall_run(&options);
+	case WEFT_ACTION_CA_EXPORT:
+	case WEFT_ACTION_CA_JOIN:
+	case WEFT_ACTION_CA_ROTATE:
+	case WEFT_ACTION_CA_REVOKE:
+		return weft_ca_run(&options);
 	case WEFT_ACTION_RUN:
 		break;
 	}

@@ -20,6 +20,7 @@ enum option_id {
 	OPTION_RUN,
 	OPTION_METRICS,
 	OPTION_USER,
+	OPTION_PROXIES,
 	OPTION_WITHOUT_FEATURE,
 	OPTION_MAP_SIZE,
 	OPTION_MAP_MAX,
@@ -28,9 +29,15 @@ enum option_id {
 	OPTION_DIFF,
 	OPTION_JSON,
 	OPTION_UNINSTALL,
+	OPTION_CA_EXPORT,
+	OPTION_CA_JOIN,
+	OPTION_CA_ROTATE,
+	OPTION_CA_REVOKE,
+	OPTION_TRUST_DOMAIN,
 	OPTION_VERSION,
 	OPTION_HELP,
 	OPTION_ROLE,
+	OPTION_PROXY,
 };
 
 /* Help and parser read this one table. No sentence: not for people. */
@@ -48,17 +55,24 @@ static const struct row {
 	{ OPTION_RUN, "run", "DIR", "folder for weft.sock (/run/weft)" },
 	{ OPTION_METRICS, "metrics", "ADDR:PORT|off", "where Prometheus may ask (127.0.0.1:9464)" },
 	{ OPTION_USER, "user", "NAME", "whom the role that reads text runs as (weft, else nobody)" },
+	{ OPTION_PROXIES, "proxies", "N", "processes that carry mutual TLS, once a workload is attached (one a CPU)" },
 	{ OPTION_WITHOUT_FEATURE, "without-feature", "NAME", "do as if this kernel lacked a feature; may be repeated" },
 	{ OPTION_MAP_SIZE, "map-size", "NAME=N", "entries of a map when it is made; may be repeated" },
 	{ OPTION_MAP_MAX, "map-max", "NAME=N", "entries up to which a map grows when it must; may be repeated" },
 	{ OPTION_LOG_LEVEL, "log-level", "LEVEL", "error, warning, info or debug (info)" },
 	{ OPTION_CHECK, "check", "DIR", "say what is wrong with a configuration, touch nothing; exit 1 on errors" },
 	{ OPTION_DIFF, "diff", "DIR", "say what DIR would change compared with --config, touch nothing" },
-	{ OPTION_JSON, "json", NULL, "with --check and --diff: one JSON object instead of lines" },
+	{ OPTION_JSON, "json", NULL, "with --check, --diff and --ca-...: one JSON object instead of lines" },
 	{ OPTION_UNINSTALL, "uninstall", NULL, "detach from the kernel and remove pins, state and run folders" },
+	{ OPTION_CA_EXPORT, "ca-export", "FILE", "write what another node joins this one's CA with; prints the code for it" },
+	{ OPTION_CA_JOIN, "ca-join", "FILE", "join the CA of FILE; the code is read from standard input" },
+	{ OPTION_CA_ROTATE, "ca-rotate", NULL, "make the CA's next root, or have it sign if it is made" },
+	{ OPTION_CA_REVOKE, "ca-revoke", "SERIAL", "believe no more what a node signs that joined with this number" },
+	{ OPTION_TRUST_DOMAIN, "trust-domain", "NAME", "with --ca-export, of a CA that is not there yet (cluster.local)" },
 	{ OPTION_VERSION, "version", NULL, "print the version" },
 	{ OPTION_HELP, "help", NULL, "print this" },
 	{ OPTION_ROLE, "role", "ROLE", NULL },
+	{ OPTION_PROXY, "proxy", "N", NULL },
 };
 
 static const struct {
@@ -85,12 +99,28 @@ static const struct weft_role_capacity ceilings = { .max_entries = {
 	[WEFT_MAP_OPTOUT_PORT] = 1u << 17,
 	/* Its whole size, once a service asks for affinity: entries beyond it push older ones out. */
 	[WEFT_MAP_AFFINITY] = 1u << 16,
+	[WEFT_MAP_WORKLOAD] = 1u << 20,
+	[WEFT_MAP_POLICY] = 1u << 16,
+	[WEFT_MAP_POLICY_SOURCE] = 1u << 20,
+	[WEFT_MAP_POLICY_CIDR] = 1u << 20,
+	[WEFT_MAP_POLICY_PORT] = 1u << 20,
+	[WEFT_MAP_CAPTURE] = 1u << 16,
+	/* Their whole size, once a pod is in the secure lane: connections that are not established yet. */
+	[WEFT_MAP_CAPTURED] = 1u << 14,
+	[WEFT_MAP_ATTEST] = 1u << 14,
 } };
+
+/* Nothing of the configuration says how many entries these need: they have their whole size, or next to none. */
+static bool has_whole_size(enum weft_map map)
+{
+	return map == WEFT_MAP_AFFINITY || map == WEFT_MAP_CAPTURED || map == WEFT_MAP_ATTEST;
+}
 
 const char *weft_agent_role_name(enum weft_agent_role role)
 {
 	static const char *const names[] = {
-		[WEFT_AGENT_INIT] = "init", [WEFT_AGENT_MAIN] = "main", [WEFT_AGENT_CONTROL] = "control"
+		[WEFT_AGENT_INIT] = "init", [WEFT_AGENT_MAIN] = "main", [WEFT_AGENT_CONTROL] = "control",
+		[WEFT_AGENT_KEYS] = "keys", [WEFT_AGENT_PROXY] = "proxy",
 	};
 
 	return (size_t)role < WEFT_ARRAY_SIZE(names) ? names[role] : NULL;
@@ -154,10 +184,31 @@ static int parse_role(const char *text, struct weft_options *options, struct wef
 	return weft_err_set(err, EINVAL, "--role %s: init starts the roles", text);
 }
 
+static int parse_number(const char *option, const char *text, unsigned long least, unsigned long most, unsigned int *ret_number,
+			struct weft_err *err)
+{
+	unsigned long number;
+	char *end;
+
+	errno = 0;
+	number = strtoul(text, &end, 10);
+	if (errno || end == text || *end || *text < '0' || *text > '9' || number < least || number > most)
+		return weft_err_set(err, EINVAL, "%s %s: expected a number from %lu to %lu", option, text, least, most);
+	*ret_number = (unsigned int)number;
+	return 0;
+}
+
+static unsigned int default_proxies(void)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return online < 1 ? 1 : online > WEFT_PROXY_MAX ? WEFT_PROXY_MAX : (unsigned int)online;
+}
+
 static int set_action(struct weft_options *options, enum weft_action action, const char *directory, struct weft_err *err)
 {
 	if (options->action != WEFT_ACTION_RUN)
-		return weft_err_set(err, EINVAL, "only one of --check, --diff, --uninstall, --version and --help at a time");
+		return weft_err_set(err, EINVAL, "only one of --check, --diff, --uninstall, --ca-..., --version and --help at a time");
 	options->action = action;
 	options->directory = directory;
 	return 0;
@@ -212,6 +263,17 @@ static int parse_one(struct weft_options *options, int id, const char *argument,
 	case OPTION_JSON:
 		options->json = true;
 		return 0;
+	case OPTION_CA_EXPORT:
+		return set_action(options, WEFT_ACTION_CA_EXPORT, argument, err);
+	case OPTION_CA_JOIN:
+		return set_action(options, WEFT_ACTION_CA_JOIN, argument, err);
+	case OPTION_CA_ROTATE:
+		return set_action(options, WEFT_ACTION_CA_ROTATE, NULL, err);
+	case OPTION_CA_REVOKE:
+		return set_action(options, WEFT_ACTION_CA_REVOKE, argument, err);
+	case OPTION_TRUST_DOMAIN:
+		options->trust_domain = argument;
+		return 0;
 	case OPTION_UNINSTALL:
 		return set_action(options, WEFT_ACTION_UNINSTALL, NULL, err);
 	case OPTION_VERSION:
@@ -220,6 +282,10 @@ static int parse_one(struct weft_options *options, int id, const char *argument,
 		return set_action(options, WEFT_ACTION_HELP, NULL, err);
 	case OPTION_ROLE:
 		return parse_role(argument, options, err);
+	case OPTION_PROXIES:
+		return parse_number("--proxies", argument, 1, WEFT_PROXY_MAX, &options->proxies, err);
+	case OPTION_PROXY:
+		return parse_number("--proxy", argument, 0, WEFT_PROXY_MAX - 1, &options->proxy, err);
 	}
 	return -EINVAL;
 }
@@ -237,8 +303,11 @@ static int check_whole(const struct weft_options *options, struct weft_err *err)
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(folders); i++)
 		if (!*folders[i].value)
 			return weft_err_set(err, EINVAL, "--%s may not be empty", folders[i].option);
-	if (options->json && options->action != WEFT_ACTION_CHECK && options->action != WEFT_ACTION_DIFF)
-		return weft_err_set(err, EINVAL, "--json goes with --check or --diff");
+	if (options->json && options->action != WEFT_ACTION_CHECK && options->action != WEFT_ACTION_DIFF &&
+	    (options->action < WEFT_ACTION_CA_EXPORT || options->action > WEFT_ACTION_CA_REVOKE))
+		return weft_err_set(err, EINVAL, "--json goes with --check, --diff or --ca-...");
+	if (options->trust_domain && options->action != WEFT_ACTION_CA_EXPORT)
+		return weft_err_set(err, EINVAL, "--trust-domain goes with --ca-export: the mesh's is in MeshConfig");
 	return 0;
 }
 
@@ -250,8 +319,8 @@ static int set_ceilings(struct weft_options *options, struct weft_err *err)
 
 		if (*max && *max < size)
 			return weft_err_set(err, EINVAL, "--map-max %s=%u is less than its --map-size, %u", maps[i].name, *max, size);
-		if (!*max) /* a cache is as large as was asked for, the others as they must */
-			*max = size && maps[i].map == WEFT_MAP_AFFINITY ? size : ceilings.max_entries[maps[i].map];
+		if (!*max) /* as large as was asked for, the others as they must */
+			*max = size && has_whole_size(maps[i].map) ? size : ceilings.max_entries[maps[i].map];
 		if (*max && *max < size)
 			*max = size;
 	}
@@ -267,6 +336,7 @@ int weft_options_parse(int argc, char **argv, struct weft_options *ret_options, 
 		.state = "/var/lib/weft",
 		.run = "/run/weft",
 		.log_level = WEFT_LOG_INFO,
+		.proxies = default_proxies(),
 		.argv = argv,
 	};
 	bool host;

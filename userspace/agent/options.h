@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `weftd` was asked to do. init hands its own arguments on to the roles, so that all three read the same. */
+/* What `weftd` was asked to do. init hands its own arguments on to the roles, so that all read the same. */
 #ifndef WEFT_AGENT_OPTIONS_H
 #define WEFT_AGENT_OPTIONS_H
 
@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "weft/abi/proxy.h"
 #include "weft/abi/role.h"
 
 /* Exit codes, documented in weftd(8). From USAGE on, starting again would end the same way. */
@@ -27,6 +28,10 @@ enum weft_action {
 	WEFT_ACTION_CHECK,
 	WEFT_ACTION_DIFF,
 	WEFT_ACTION_UNINSTALL,
+	WEFT_ACTION_CA_EXPORT,
+	WEFT_ACTION_CA_JOIN,
+	WEFT_ACTION_CA_ROTATE,
+	WEFT_ACTION_CA_REVOKE,
 	WEFT_ACTION_VERSION,
 	WEFT_ACTION_HELP,
 };
@@ -35,16 +40,24 @@ enum weft_agent_role {
 	WEFT_AGENT_INIT = 0,
 	WEFT_AGENT_MAIN,
 	WEFT_AGENT_CONTROL,
+	WEFT_AGENT_KEYS,
+	WEFT_AGENT_PROXY, /* the only one that there is more than one of */
 	WEFT_AGENT_MAX_
 };
 
-/* "init", "main", "control". */
+/* One for each process that there can be: a role's number, and proxy i behind all others. */
+#define WEFT_AGENT_PROCESSES (WEFT_AGENT_PROXY + WEFT_PROXY_MAX)
+
+/* "init", "main", "control", "keys", "proxy". */
 const char *weft_agent_role_name(enum weft_agent_role role);
 
 struct weft_options {
 	enum weft_action action;
 	enum weft_agent_role role;
-	const char *directory; /* of --check, --diff */
+	unsigned int proxy; /* of role proxy: its number */
+	unsigned int proxies; /* how many there are when the secure lane is wanted, 1 to WEFT_PROXY_MAX */
+	const char *directory; /* of --check, --diff; the file of --ca-export and --ca-join, the number of --ca-revoke */
+	const char *trust_domain; /* of --ca-export; NULL: not given */
 	bool json;
 	const char *config;
 	bool config_given;
@@ -56,7 +69,7 @@ struct weft_options {
 	bool metrics; /* false: off */
 	struct weft_addr metrics_addr;
 	uint16_t metrics_port;
-	const char *user; /* NULL: `weft` if there is one, else `nobody` */
+	const char *user; /* of control; NULL: `weft` if there is one, else `nobody` */
 	uint64_t without_features; /* mask of enum weft_feature */
 	struct weft_role_capacity capacity; /* 0: the default */
 	struct weft_role_capacity ceiling; /* up to which a map is built anew larger when the configuration needs it; 0: never */

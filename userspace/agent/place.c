@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/place.h"
 
+#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -33,25 +35,45 @@ int weft_place_cgroup(struct weft_options *options, char *room, size_t size, str
 	return fd < 0 ? fd : 0;
 }
 
-int weft_place_user(const struct weft_options *options, struct weft_user *ret_user, struct weft_err *err)
+static int take_user(const char *name, const struct passwd *entry, struct weft_user *ret_user, struct weft_err *err)
 {
-	const char *const names[] = { options->user ? options->user : "weft", options->user ? NULL : "nobody" };
+	if (entry->pw_uid == 0)
+		return weft_err_set(err, ENOENT, "the user %s is root, who may not read what others write: name another with --user", name);
+	*ret_user = (struct weft_user){ name, entry->pw_uid, entry->pw_gid };
+	return 0;
+}
 
-	for (size_t i = 0; i < WEFT_ARRAY_SIZE(names) && names[i]; i++) {
-		const struct passwd *entry = getpwnam(names[i]);
+int weft_place_user(const struct weft_options *options, enum weft_agent_role role, struct weft_user *ret_user, struct weft_err *err)
+{
+	const char *own = role == WEFT_AGENT_KEYS ? "weft-keys" : role == WEFT_AGENT_PROXY ? "weft-proxy" : NULL;
+	const char *const names[] = { own, options->user ? options->user : "weft", options->user ? NULL : "nobody" };
 
-		if (!entry)
-			continue;
-		if (entry->pw_uid == 0)
-			return weft_err_set(err, ENOENT, "the user %s is root, who may not read configuration: name another with --user",
-					    names[i]);
-		*ret_user = (struct weft_user){ names[i], entry->pw_uid, entry->pw_gid };
-		return 0;
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(names); i++) {
+		const struct passwd *entry = names[i] ? getpwnam(names[i]) : NULL;
+
+		if (entry)
+			return take_user(names[i], entry, ret_user, err);
 	}
 	if (options->user)
 		return weft_err_set(err, ENOENT, "there is no user %s: make it with useradd --system, or name another with --user",
 				    options->user);
 	return weft_err_set(err, ENOENT, "there is neither a user weft nor nobody: make one with useradd --system weft");
+}
+
+int weft_place_become(const struct weft_options *options, enum weft_agent_role role, struct weft_err *err)
+{
+	struct weft_user user;
+	int r = weft_place_user(options, role, &user, err);
+
+	if (r < 0)
+		return r;
+	capng_clear(CAPNG_SELECT_ALL);
+	r = capng_change_id((int)user.uid, (int)user.gid, CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
+	if (r < 0)
+		return weft_err_set(err, EPERM, "cannot become the user %s (step %d of libcap-ng)", user.name, -r);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return weft_err_set(err, errno, "cannot set no_new_privs: %m");
+	return 0;
 }
 
 static int make_folders(const char *path)
@@ -72,26 +94,49 @@ static int make_folders(const char *path)
 	}
 }
 
-int weft_place_folder(const char *path, const struct weft_user *owner, mode_t mode, struct weft_err *err)
+/* Takes `fd` over, also on failure. */
+static int own_folder(int fd, const char *path, const struct weft_user *owner, mode_t mode, struct weft_err *err)
 {
-	weft_close_on_exit int fd = -1;
+	weft_close_on_exit int mine = fd;
 	struct stat st;
-	int r = make_folders(path);
 
-	if (r < 0)
-		return weft_err_set(err, r, "cannot make the folder %s: %m", path);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return weft_err_set(err, errno, "cannot open the folder %s: %m", path);
+	if (fstat(mine, &st) < 0)
+		return weft_err_set(err, errno, "cannot look at the folder %s: %m", path);
 	/* /tmp itself, or a folder of another user, must not become ours by a slip of the option. */
 	if (st.st_uid != 0 && st.st_uid != owner->uid)
 		return weft_err_set(err, EPERM, "the folder %s belongs to uid %u and not to root or %s: name another or remove it", path,
 				    st.st_uid, owner->name);
 	if (st.st_mode & S_IWOTH)
 		return weft_err_set(err, EPERM, "the folder %s may be written by everybody: name one that is only weft's", path);
-	if (fchown(fd, owner->uid, owner->gid) < 0 || fchmod(fd, mode) < 0)
+	if (fchown(mine, owner->uid, owner->gid) < 0 || fchmod(mine, mode) < 0)
 		return weft_err_set(err, errno, "cannot give the folder %s to %s: %m", path, owner->name);
-	return weft_take_fd(fd);
+	return weft_take_fd(mine);
+}
+
+int weft_place_folder(const char *path, const struct weft_user *owner, mode_t mode, struct weft_err *err)
+{
+	int r = make_folders(path), fd;
+
+	if (r < 0)
+		return weft_err_set(err, r, "cannot make the folder %s: %m", path);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return weft_err_set(err, errno, "cannot open the folder %s: %m", path);
+	return own_folder(fd, path, owner, mode, err);
+}
+
+int weft_place_folder_in(int dir, const char *path, const char *name, const struct weft_user *owner, mode_t mode, struct weft_err *err)
+{
+	char whole[PATH_MAX];
+	int fd;
+
+	snprintf(whole, sizeof(whole), "%s/%s", path, name);
+	if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
+		return weft_err_set(err, errno, "cannot make the folder %s: %m", whole);
+	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return weft_err_set(err, errno, "%s is not a folder that can be used: %m; remove it", whole);
+	return own_folder(fd, whole, owner, mode, err);
 }
 
 /* Which process has the flock on this inode, by /proc/locks; 0 if it cannot be told. */

@@ -8,12 +8,10 @@
  */
 #include "agent/control.h"
 
-#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 
 #include "agent/place.h"
@@ -33,10 +31,17 @@ uint64_t weft_control_now(clockid_t clock)
 
 static void ask_for_main(struct weft_control *control)
 {
-	struct weft_init_message message = { .magic = WEFT_ABI_MAGIC, .type = WEFT_INIT_PEER_HANGS };
+	struct weft_init_message message = { .magic = WEFT_ABI_MAGIC, .type = WEFT_INIT_PEER_HANGS, .link = WEFT_LINK_CONTROL_MAIN };
 
 	(void)control;
 	weft_init_send(WEFT_FD_INIT, &message, -1);
+}
+
+/* Then init is asked for another one. */
+static int wait_for_main(struct weft_control *control)
+{
+	sd_event_source_set_time_relative(control->link_late, (uint64_t)LATE_MS * 1000);
+	return sd_event_source_set_enabled(control->link_late, SD_EVENT_ONESHOT);
 }
 
 int weft_control_lost(struct weft_control *control, int r, const struct weft_err *err)
@@ -55,8 +60,7 @@ int weft_control_lost(struct weft_control *control, int r, const struct weft_err
 		weft_error("%s; asking for a new main", err->text);
 		ask_for_main(control);
 	}
-	sd_event_source_set_time_relative(control->link_late, (uint64_t)LATE_MS * 1000);
-	sd_event_source_set_enabled(control->link_late, SD_EVENT_ONESHOT);
+	wait_for_main(control);
 	return r;
 }
 
@@ -129,13 +133,13 @@ static int on_link_late(sd_event_source *source, uint64_t usec, void *context)
 {
 	struct weft_control *control = context;
 
+	(void)source;
 	(void)usec;
 	if (control->link.sock >= 0)
 		return 0;
 	if (control->roles[WEFT_AGENT_MAIN].pid > 0)
 		ask_for_main(control);
-	sd_event_source_set_time_relative(source, (uint64_t)LATE_MS * 1000);
-	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return wait_for_main(control);
 }
 
 static int take_main(struct weft_control *control, int sock)
@@ -169,12 +173,21 @@ static int take_metrics(struct weft_control *control, int listener)
 	return 0;
 }
 
+static int take_link(struct weft_control *control, const struct weft_init_message *message, int *sock)
+{
+	if (*sock < 0)
+		return 0;
+	if (message->link == WEFT_LINK_CONTROL_MAIN)
+		return take_main(control, weft_take_fd(*sock));
+	return weft_control_secure_link(control, message->link, message->proxy, weft_take_fd(*sock));
+}
+
 static int on_init(sd_event_source *source, int fd, uint32_t revents, void *context)
 {
 	struct weft_control *control = context;
 	struct weft_init_message message;
-	weft_close_on_exit int peer = -1;
-	int r = weft_init_receive(fd, &message, &peer);
+	weft_close_on_exit int came = -1;
+	int r = weft_init_receive(fd, &message, &came);
 
 	(void)source;
 	(void)revents;
@@ -190,31 +203,8 @@ static int on_init(sd_event_source *source, int fd, uint32_t revents, void *cont
 	memcpy(control->roles, message.role, sizeof(control->roles));
 	control->metrics_error = message.metrics_error;
 	if (message.type == WEFT_INIT_METRICS)
-		return take_metrics(control, weft_take_fd(peer));
-	return peer >= 0 ? take_main(control, weft_take_fd(peer)) : 0;
-}
-
-static int drop_privileges(const struct weft_options *options, struct weft_err *err)
-{
-	struct weft_user user;
-	int r = weft_place_user(options, &user, err);
-
-	if (r < 0)
-		return r;
-	capng_clear(CAPNG_SELECT_ALL);
-	r = capng_change_id((int)user.uid, (int)user.gid, CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
-	if (r < 0)
-		return weft_err_set(err, EPERM, "cannot become the user %s (step %d of libcap-ng)", user.name, -r);
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return weft_err_set(err, errno, "cannot set no_new_privs: %m");
-	return 0;
-}
-
-/* The loop first greets main when it is up: requests of clients wait that long in their sockets. */
-static int on_begin(sd_event_source *source, void *context)
-{
-	(void)source;
-	return take_main(context, WEFT_FD_PEER);
+		return take_metrics(control, weft_take_fd(came));
+	return message.type == WEFT_INIT_LINK ? take_link(control, &message, &came) : 0;
 }
 
 static int start(struct weft_control *control, struct weft_err *err)
@@ -226,11 +216,13 @@ static int start(struct weft_control *control, struct weft_err *err)
 	if (r >= 0) /* a terminal's interrupt goes to all: init decides */
 		r = signal(SIGINT, SIG_IGN) == SIG_ERR || signal(SIGHUP, SIG_IGN) == SIG_ERR ? -errno : 0;
 	if (r >= 0)
-		r = sd_event_add_io(control->loop, NULL, WEFT_FD_INIT, EPOLLIN, on_init, control);
+		r = sd_event_add_io(control->loop, &control->init_io, WEFT_FD_INIT, EPOLLIN, on_init, control);
+	if (r >= 0) /* main is greeted first when the loop is up: requests of clients wait that long in their sockets */
+		r = sd_event_source_set_priority(control->init_io, SD_EVENT_PRIORITY_IMPORTANT);
 	if (r >= 0)
 		r = sd_event_add_time(control->loop, &control->link_late, CLOCK_MONOTONIC, 0, 1000, on_link_late, control);
 	if (r >= 0)
-		r = sd_event_source_set_enabled(control->link_late, SD_EVENT_OFF);
+		r = wait_for_main(control);
 	if (r >= 0)
 		r = sd_event_add_time(control->loop, &control->link_slow, CLOCK_MONOTONIC, 0, 1000, on_link_slow, control);
 	if (r >= 0)
@@ -238,7 +230,9 @@ static int start(struct weft_control *control, struct weft_err *err)
 	if (r >= 0)
 		r = weft_control_bind_start(control);
 	if (r >= 0)
-		r = sd_event_add_defer(control->loop, NULL, on_begin, control);
+		r = weft_control_secure_start(control);
+	if (r >= 0)
+		weft_control_attach_start(control);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot set up the event loop: %m");
 	r = weft_control_config_start(control, err);
@@ -256,9 +250,9 @@ int weft_role_control_run(const struct weft_options *options)
 	/* Before anything is opened that would get its number. */
 	control.config = fcntl(WEFT_FD_CONFIG, F_GETFD) < 0 ? -1 : WEFT_FD_CONFIG;
 	control.metrics_listener = fcntl(WEFT_FD_METRICS, F_GETFD) < 0 ? -1 : WEFT_FD_METRICS;
-	r = drop_privileges(options, &err);
+	r = weft_place_become(options, WEFT_AGENT_CONTROL, &err);
 	if (r == 0)
-		r = weft_sandbox_enter(control.state, &err);
+		r = weft_sandbox_enter(WEFT_AGENT_CONTROL, control.state, -1, &err);
 	if (r < 0) {
 		weft_error("%s", err.text);
 		return WEFT_EXIT_PRIVILEGE;
@@ -277,8 +271,11 @@ int weft_role_control_run(const struct weft_options *options)
 		r = WEFT_EXIT_FAILURE;
 	}
 	weft_control_serve_stop(&control);
+	weft_control_attach_stop(&control);
+	weft_control_secure_stop(&control);
 	weft_control_bind_stop(&control);
 	weft_control_config_stop(&control);
+	sd_event_source_disable_unref(control.init_io);
 	sd_event_source_disable_unref(control.link_io);
 	sd_event_source_disable_unref(control.link_late);
 	sd_event_source_disable_unref(control.link_slow);

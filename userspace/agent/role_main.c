@@ -1,26 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Role main. Holds CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, and CAP_SYS_ADMIN for
- * setns, cgroup links and iterators; no_new_privs. Loads or adopts, attaches,
- * pins; then does what control asks by abi/role.h: applies batches, reads
- * maps, binds network namespaces, cuts sockets, hands records over. Never
+ * setns, cgroup links and iterators; CAP_SYS_PTRACE only permitted, in effect
+ * while the namespace of a process is opened by its number; no_new_privs. Loads
+ * or adopts, attaches, pins; then does what control asks by abi/role.h: applies
+ * batches, reads maps, binds network namespaces, sets pods up, cuts sockets,
+ * hands records over; and makes sockets in pods for proxies (abi/proxy.h). Never
  * parses text (its own arguments apart), never waits for control, never
  * detaches anything: when it ends, traffic goes on by the pins.
  */
-#include "agent/roles.h"
+#include "agent/role_main.h"
 
 #include <cap-ng.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <systemd/sd-event.h>
 
 #include "agent/place.h"
@@ -31,7 +29,6 @@
 #include "kernel/kernel.h"
 #include "kernel/maps.h"
 #include "net/netns.h"
-#include "net/sock_destroy.h"
 
 /* A hook that somebody removed is back about this much later; looking costs one readdir. */
 #define PINS_CHECK_US 2000000
@@ -39,21 +36,6 @@
 /* Without atomics that return values a count may go wrong; no longer than this. */
 #define RECOUNT_US 30000000
 #define RECOUNT_RETRY_US 1000000 /* after one that failed; twice that after the next, and so on up to RECOUNT_US */
-
-struct main_role {
-	const struct weft_options *options;
-	sd_event *loop;
-	sd_event_source *peer_io;
-	int peer;
-	struct weft_kernel *kernel;
-	struct weft_kernel_options how; /* the kernel was opened */
-	sd_event_source *records;
-	sd_event_source *recount_due;
-	uint64_t recount_retry_us; /* 0: the last one did not fail */
-	uint64_t features;
-	bool adopted;
-	uint64_t lost; /* records that control has not been told of */
-};
 
 /* What one capability is for, as the error says it. */
 static const struct {
@@ -70,6 +52,7 @@ static const struct {
 static int drop_privileges(struct weft_err *err)
 {
 	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	bool ptrace;
 
 	/* Before Linux 5.11 maps and programs are locked memory. Who may not raise the limit may have had it raised. */
 	(void)setrlimit(RLIMIT_MEMLOCK, &unlimited);
@@ -78,9 +61,13 @@ static int drop_privileges(struct weft_err *err)
 		if (!capng_have_capability(CAPNG_EFFECTIVE, capabilities[i].capability))
 			return weft_err_set(err, EPERM, "the capability %s is missing, it is needed for %s: grant it to weftd", capabilities[i].name,
 					    capabilities[i].use);
+	ptrace = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_PTRACE);
 	capng_clear(CAPNG_SELECT_ALL);
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(capabilities); i++)
 		capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, capabilities[i].capability);
+	/* Only permitted: it is in effect for the moment in which the namespace of `pid:N` is opened. Without it names still work. */
+	if (ptrace)
+		capng_update(CAPNG_ADD, CAPNG_PERMITTED, CAP_SYS_PTRACE);
 	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
 		return weft_err_set(err, EPERM, "cannot give up capabilities");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -88,130 +75,17 @@ static int drop_privileges(struct weft_err *err)
 	return 0;
 }
 
-/* The sockets of these endpoints by netlink: for kernels where no program may destroy one. */
-struct diag_cut {
-	const struct weft_conn *conn;
-	size_t count;
-	const __u32 *ids; /* sorted */
-	size_t id_count;
-	bool udp_only;
-	ino_t inode;
-	uint32_t cut;
-};
-
-static int compare_ids(const void *a, const void *b)
-{
-	__u32 left = *(const __u32 *)a, right = *(const __u32 *)b;
-
-	return left < right ? -1 : left > right;
-}
-
-static int diag_cut_here(void *context)
-{
-	struct diag_cut *cut = context;
-
-	for (size_t i = 0; i < cut->count; i++) {
-		const struct weft_conn *conn = &cut->conn[i];
-		struct weft_err err;
-		int r;
-
-		if (conn->role != WEFT_ROLE_CLIENT || conn->netns_inode != cut->inode || !conn->endpoint ||
-		    (cut->udp_only && conn->protocol != IPPROTO_UDP) ||
-		    /* disconnected since, and serving others by now */
-		    (conn->protocol == IPPROTO_UDP && conn->state != TCP_ESTABLISHED) || !bsearch(&conn->endpoint, cut->ids, cut->id_count, sizeof(*cut->ids), compare_ids))
-			continue;
-		r = weft_sock_destroy(conn, &err);
-		if (r == 0)
-			cut->cut++;
-		else if (r != -ENOENT)
-			return r;
-	}
-	return 0;
-}
-
-struct kernel_cut {
-	struct weft_kernel *kernel;
-	const __u32 *ids;
-	size_t count;
-	bool udp_only;
-	uint32_t cut;
-};
-
-static int kernel_cut_here(void *context)
-{
-	struct kernel_cut *cut = context;
-	uint32_t here = 0;
-	int r = weft_kernel_cut_here(cut->kernel, cut->ids, cut->count, cut->udp_only, &here);
-
-	cut->cut += here;
-	return r;
-}
-
-/* In every network namespace that can be reached; the first failure is returned after all were tried. */
-static int cut_everywhere(struct main_role *role, const __u32 *ids, size_t count, bool udp_only, uint32_t *ret_cut)
-{
-	bool by_program = role->features >> WEFT_FEATURE_SOCK_DESTROY & 1;
-	weft_cleanup(weft_buf_done) struct weft_buf conns = WEFT_BUF_INIT;
-	struct kernel_cut kernel = { role->kernel, ids, count, udp_only, 0 };
-	weft_free_on_exit __u32 *sorted = by_program ? NULL : malloc(count * sizeof(*sorted));
-	struct diag_cut diag = { .ids = sorted, .id_count = count, .udp_only = udp_only };
-	size_t netns_count = 0;
-	int *netns = NULL;
-	int r, result = 0;
-
-	if (!by_program && !(role->features >> WEFT_FEATURE_SOCK_DIAG_DESTROY & 1))
-		return -EOPNOTSUPP;
-	if (!by_program) {
-		if (!sorted)
-			return -ENOMEM;
-		memcpy(sorted, ids, count * sizeof(*sorted));
-		qsort(sorted, count, sizeof(*sorted), compare_ids);
-		r = weft_kernel_conns(role->kernel, &conns);
-		if (r < 0)
-			return r;
-		diag.conn = (const struct weft_conn *)conns.data;
-		diag.count = conns.size / sizeof(struct weft_conn);
-	}
-	r = weft_netns_open_all(&netns, &netns_count);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < netns_count; i++) {
-		r = by_program ? 0 : weft_netns_inode(netns[i], &diag.inode);
-		if (r >= 0)
-			r = weft_netns_run(netns[i], by_program ? kernel_cut_here : diag_cut_here,
-					   by_program ? (void *)&kernel : (void *)&diag);
-		if (r < 0 && result == 0)
-			result = r;
-		close(netns[i]);
-	}
-	free(netns);
-	*ret_cut = by_program ? kernel.cut : diag.cut;
-	return result;
-}
-
-static int ask_cookie_by_program(void *context)
-{
-	return weft_kernel_netns_cookie(context);
-}
-
-static int netns_cookie(const struct main_role *role, int netns, uint64_t *ret_cookie)
-{
-	if (role->features >> WEFT_FEATURE_NETNS_COOKIE & 1)
-		return weft_netns_cookie(netns, ret_cookie);
-	return weft_netns_run(netns, ask_cookie_by_program, ret_cookie);
-}
-
-static int bind_netns(struct main_role *role, const struct weft_role_message *message, uint64_t *ret_cookie)
+static int bind_netns(struct weft_main *role, const struct weft_role_message *message, uint64_t *ret_cookie)
 {
 	struct weft_pod pod = { .workload = (__u32)message->arg[0], .flags = (__u32)message->arg[1] };
 	struct weft_err err;
-	weft_close_on_exit int netns = weft_netns_open(message->name, &err);
-	int r = netns < 0 ? netns : netns_cookie(role, netns, ret_cookie);
+	weft_close_on_exit int netns = weft_main_netns_open(message->name, &err);
+	int r = netns < 0 ? netns : weft_main_netns_cookie(role, netns, ret_cookie);
 
 	return r < 0 ? r : weft_kernel_set_pod(role->kernel, *ret_cookie, &pod);
 }
 
-static int apply(struct main_role *role, const void *batch, size_t size, uint64_t *ret_failed)
+static int apply(struct weft_main *role, const void *batch, size_t size, uint64_t *ret_failed)
 {
 	struct weft_err err = { "" };
 	uint32_t failed = 0;
@@ -226,7 +100,7 @@ static int apply(struct main_role *role, const void *batch, size_t size, uint64_
 
 static int on_records(sd_event_source *source, int fd, uint32_t revents, void *context);
 
-static void set_recount_due(struct main_role *role)
+static void set_recount_due(struct weft_main *role)
 {
 	bool due = role->recount_retry_us || !(role->features >> WEFT_FEATURE_FETCH_ATOMICS & 1);
 
@@ -236,7 +110,7 @@ static void set_recount_due(struct main_role *role)
 	sd_event_source_set_enabled(role->recount_due, due ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
 
-static void recount(struct main_role *role)
+static void recount(struct weft_main *role)
 {
 	uint64_t waited_us = role->recount_retry_us;
 	int r = weft_kernel_recount(role->kernel);
@@ -257,7 +131,7 @@ static void recount(struct main_role *role)
  * Opens the instance once more, with larger maps, beside the one that is in use: an adoption like after a restart, so
  * that programs run all the time. On failure that one goes on. -E2BIG: more than this process was told to allow.
  */
-static int grow(struct main_role *role, const struct weft_role_capacity *wish)
+static int grow(struct weft_main *role, const struct weft_role_capacity *wish)
 {
 	struct weft_kernel_options how = role->how;
 	weft_cleanup(weft_kernel_closep) struct weft_kernel *larger = NULL;
@@ -298,7 +172,7 @@ static int grow(struct main_role *role, const struct weft_role_capacity *wish)
 	return sd_event_add_io(role->loop, &role->records, weft_kernel_event_fd(role->kernel), EPOLLIN, on_records, role);
 }
 
-static int answer_ready(struct main_role *role, const struct weft_role_message *message, struct weft_role_message *answer,
+static int answer_ready(struct weft_main *role, const struct weft_role_message *message, struct weft_role_message *answer,
 			struct weft_buf *bulk)
 {
 	struct weft_role_capacity capacity;
@@ -312,7 +186,7 @@ static int answer_ready(struct main_role *role, const struct weft_role_message *
 }
 
 /* Fills the answer; what is to go along as a memfd is left in `bulk`. */
-static void serve(struct main_role *role, const struct weft_role_message *message, const void *data,
+static void serve(struct weft_main *role, const struct weft_role_message *message, const void *data,
 		  struct weft_role_message *answer, struct weft_buf *bulk)
 {
 	struct weft_role_capacity capacity;
@@ -339,11 +213,21 @@ static void serve(struct main_role *role, const struct weft_role_message *messag
 		r = apply(role, data, message->bytes, (uint64_t *)&answer->arg[1]);
 		break;
 	case WEFT_ROLE_CUT:
-		r = cut_everywhere(role, data, message->count, message->arg[0] == 1, &cut);
+		r = weft_main_cut(role, data, message->count, message->arg[0] == 1, &cut);
 		answer->arg[0] = cut;
 		break;
 	case WEFT_ROLE_BIND:
 		r = bind_netns(role, message, (uint64_t *)&answer->arg[0]);
+		break;
+	case WEFT_ROLE_ATTACH:
+		r = weft_main_attach(role, message->name, (uint32_t)message->arg[0], (uint64_t *)&answer->arg[0], (uint64_t *)&answer->arg[1]);
+		break;
+	case WEFT_ROLE_DETACH:
+		r = weft_main_detach(role, message->arg[0]);
+		break;
+	case WEFT_ROLE_CUT_SOCKETS:
+		r = weft_main_cut_sockets(role, data, message->count, &cut);
+		answer->arg[0] = cut;
 		break;
 	case WEFT_ROLE_UNBIND:
 		r = weft_kernel_set_pod(role->kernel, message->arg[0], NULL);
@@ -369,7 +253,7 @@ static void serve(struct main_role *role, const struct weft_role_message *messag
 	answer->error = r;
 }
 
-static void lose_peer(struct main_role *role)
+static void lose_peer(struct weft_main *role)
 {
 	role->peer_io = sd_event_source_disable_unref(role->peer_io);
 	if (role->peer >= 0)
@@ -382,7 +266,7 @@ static int on_peer(sd_event_source *source, int fd, uint32_t revents, void *cont
 {
 	weft_cleanup(weft_buf_done) struct weft_buf bulk = WEFT_BUF_INIT;
 	weft_close_on_exit int memfd = -1;
-	struct main_role *role = context;
+	struct weft_main *role = context;
 	struct weft_role_message message, answer;
 	const void *data = NULL;
 	struct weft_err err;
@@ -412,33 +296,77 @@ static int on_peer(sd_event_source *source, int fd, uint32_t revents, void *cont
 	return 0;
 }
 
-static int take_peer(struct main_role *role, int peer)
+static int take_peer(struct weft_main *role, int peer)
 {
 	lose_peer(role);
 	role->peer = peer;
 	return sd_event_add_io(role->loop, &role->peer_io, peer, EPOLLIN, on_peer, role);
 }
 
+/* Not before all is known that an earlier main left with init: an attach would find its own listeners in the way. */
+static int control_came(struct weft_main *role, int sock)
+{
+	if (role->told)
+		return take_peer(role, sock);
+	weft_closep(&role->early_peer);
+	role->early_peer = sock;
+	return 0;
+}
+
+static int told(struct weft_main *role)
+{
+	bool before = role->told;
+
+	role->told = true;
+	return !before && role->early_peer >= 0 ? take_peer(role, weft_take_fd(role->early_peer)) : 0;
+}
+
+static void settle_with_init(struct weft_main *role, int r)
+{
+	if (r >= 0)
+		sd_event_source_set_io_events(role->init_io, r > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	errno = -r;
+	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
+		weft_error("cannot tell init what to keep: %m");
+}
+
+void weft_main_tell_init(struct weft_main *role, const struct weft_init_message *message, int fd)
+{
+	settle_with_init(role, weft_outbox_send(&role->to_init, WEFT_FD_INIT, message, fd));
+}
+
 static int on_init(sd_event_source *source, int fd, uint32_t revents, void *context)
 {
-	struct main_role *role = context;
+	struct weft_main *role = context;
 	struct weft_init_message message;
-	weft_close_on_exit int peer = -1;
-	int r = weft_init_receive(fd, &message, &peer);
+	weft_close_on_exit int came = -1;
+	int r;
 
 	(void)source;
-	(void)revents;
+	if (revents & EPOLLOUT)
+		settle_with_init(role, weft_outbox_flush(&role->to_init, fd));
+	r = weft_init_receive(fd, &message, &came);
 	if (r == -ECONNRESET)
 		return sd_event_exit(role->loop, WEFT_EXIT_OK);
 	if (r < 0)
 		return 0;
-	return peer >= 0 ? take_peer(role, weft_take_fd(peer)) : 0;
+	if (message.type == WEFT_INIT_ROLES)
+		return told(role);
+	if (came < 0)
+		return 0;
+	if (message.type == WEFT_INIT_KEPT)
+		weft_main_kept(role, &message.kept, weft_take_fd(came));
+	else if (message.type == WEFT_INIT_LINK && message.link == WEFT_LINK_CONTROL_MAIN)
+		return control_came(role, weft_take_fd(came));
+	else if (message.type == WEFT_INIT_LINK && message.link == WEFT_LINK_MAIN_PROXY)
+		return weft_main_take_proxy(role, message.proxy, weft_take_fd(came));
+	return 0;
 }
 
 static int on_records(sd_event_source *source, int fd, uint32_t revents, void *context)
 {
 	weft_cleanup(weft_buf_done) struct weft_buf records = WEFT_BUF_INIT;
-	struct main_role *role = context;
+	struct weft_main *role = context;
 	struct weft_role_message message = weft_role_message(WEFT_ROLE_EVENTS, 0);
 	size_t count;
 
@@ -464,7 +392,7 @@ static int on_records(sd_event_source *source, int fd, uint32_t revents, void *c
  */
 static int on_pins_due(sd_event_source *source, uint64_t usec, void *context)
 {
-	struct main_role *role = context;
+	struct weft_main *role = context;
 
 	(void)usec;
 	if (!weft_kernel_links_pinned(role->kernel)) {
@@ -484,7 +412,7 @@ static int on_recount_due(sd_event_source *source, uint64_t usec, void *context)
 }
 
 /* Returns an exit code. */
-static int open_kernel(struct main_role *role, struct weft_options *options, struct weft_err *err)
+static int open_kernel(struct weft_main *role, struct weft_options *options, struct weft_err *err)
 {
 	static char cgroup[PATH_MAX];
 	int r = weft_place_cgroup(options, cgroup, sizeof(cgroup), err);
@@ -505,7 +433,7 @@ static int open_kernel(struct main_role *role, struct weft_options *options, str
 	return WEFT_EXIT_OK;
 }
 
-static int set_up_loop(struct main_role *role)
+static int set_up_loop(struct weft_main *role)
 {
 	int r = sd_event_new(&role->loop);
 
@@ -514,7 +442,7 @@ static int set_up_loop(struct main_role *role)
 	if (r >= 0) /* a terminal's interrupt goes to all: init decides */
 		r = signal(SIGINT, SIG_IGN) == SIG_ERR ? -errno : 0;
 	if (r >= 0)
-		r = sd_event_add_io(role->loop, NULL, WEFT_FD_INIT, EPOLLIN, on_init, role);
+		r = sd_event_add_io(role->loop, &role->init_io, WEFT_FD_INIT, EPOLLIN, on_init, role);
 	if (r >= 0)
 		r = sd_event_add_io(role->loop, &role->records, weft_kernel_event_fd(role->kernel), EPOLLIN, on_records, role);
 	if (r >= 0)
@@ -523,15 +451,13 @@ static int set_up_loop(struct main_role *role)
 		r = sd_event_add_time(role->loop, &role->recount_due, CLOCK_MONOTONIC, 0, 0, on_recount_due, role);
 	if (r >= 0)
 		set_recount_due(role);
-	if (r >= 0)
-		r = take_peer(role, WEFT_FD_PEER);
 	return r;
 }
 
 int weft_role_main_run(const struct weft_options *options)
 {
 	struct weft_options mine = *options;
-	struct main_role role = { .options = options, .peer = -1 };
+	struct weft_main role = { .options = options, .peer = -1, .early_peer = -1 };
 	struct weft_err err = { "" };
 	int r;
 
@@ -552,6 +478,11 @@ int weft_role_main_run(const struct weft_options *options)
 		r = WEFT_EXIT_FAILURE;
 	}
 	lose_peer(&role);
+	weft_closep(&role.early_peer);
+	weft_main_proxies_done(&role);
+	weft_main_pods_done(&role);
+	weft_outbox_done(&role.to_init);
+	sd_event_source_disable_unref(role.init_io);
 	sd_event_source_disable_unref(role.records);
 	sd_event_source_disable_unref(role.recount_due);
 	weft_kernel_close(role.kernel);

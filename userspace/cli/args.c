@@ -215,6 +215,16 @@ static const struct weft_option *option_letter(char letter)
 	return NULL;
 }
 
+/* `--netns NAME` is another way to write `netns NAME`. */
+static bool is_keyword(const char *word)
+{
+	for (size_t i = 0; i < weft_commands_count; i++)
+		for (const struct weft_argument *a = weft_commands[i].arguments; a && a->sentence; a++)
+			if (a->word && strcmp(a->word, word) == 0)
+				return true;
+	return false;
+}
+
 int weft_options_parse(int *argc, char **argv, struct weft_options *ret_options, struct weft_err *err)
 {
 	struct weft_options options = { 0 };
@@ -245,6 +255,10 @@ int weft_options_parse(int *argc, char **argv, struct weft_options *ret_options,
 			continue;
 		}
 		equals = strchr(arg, '=');
+		if (is_keyword(arg + 2) && option_find(arg + 2, strlen(arg + 2), &option, err) < 0) {
+			argv[kept++] = argv[i] + 2;
+			continue;
+		}
 		r = option_find(arg + 2, equals ? (size_t)(equals - arg - 2) : strlen(arg + 2), &option, err);
 		if (r < 0)
 			return r;

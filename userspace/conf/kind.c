@@ -12,6 +12,8 @@ static const struct weft_kind_ops *const kinds[WEFT_KIND_MAX_] = {
 	[WEFT_KIND_WORKLOAD_ENTRY] = &weft_kind_workload_entry,
 	[WEFT_KIND_SERVICE_ENTRY] = &weft_kind_service_entry,
 	[WEFT_KIND_DESTINATION_RULE] = &weft_kind_destination_rule,
+	[WEFT_KIND_PEER_AUTHENTICATION] = &weft_kind_peer_authentication,
+	[WEFT_KIND_AUTHORIZATION_POLICY] = &weft_kind_authorization_policy,
 	[WEFT_KIND_MESH_CONFIG] = &weft_kind_mesh_config,
 };
 
@@ -57,7 +59,7 @@ static const struct group groups[] = {
 	{ "gateway.networking.x-k8s.io", WEFT_WORDS("XListenerSet", "XBackendTrafficPolicy", "XMesh"), NULL },
 	{ "networking.istio.io",
 	  WEFT_WORDS("VirtualService", "Gateway", "Sidecar", "EnvoyFilter", "WorkloadGroup", "ProxyConfig"), NULL },
-	{ "security.istio.io", WEFT_WORDS("AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"), NULL },
+	{ "security.istio.io", WEFT_WORDS("RequestAuthentication"), NULL },
 	{ "telemetry.istio.io", WEFT_WORDS("Telemetry"), NULL },
 	{ "extensions.istio.io", WEFT_WORDS("WasmPlugin", "TrafficExtension"), NULL },
 };

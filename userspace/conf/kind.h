@@ -15,6 +15,9 @@
 #define WEFT_LABEL_ZONE "topology.kubernetes.io/zone"
 #define WEFT_LABEL_REGION "topology.kubernetes.io/region"
 #define WEFT_LABEL_DATAPLANE_MODE "istio.io/dataplane-mode"
+#define WEFT_LABEL_TUNNEL "networking.istio.io/tunnel"
+#define WEFT_ANNOTATION_REDIRECTION "ambient.istio.io/redirection"
+#define WEFT_ANNOTATION_DRY_RUN "istio.io/dry-run"
 
 #define WEFT_RESOURCE_SIZE(member) \
 	(offsetof(struct weft_resource, member) + sizeof(((struct weft_resource *)NULL)->member))
@@ -46,6 +49,8 @@ extern const struct weft_kind_ops weft_kind_pod;
 extern const struct weft_kind_ops weft_kind_workload_entry;
 extern const struct weft_kind_ops weft_kind_service_entry;
 extern const struct weft_kind_ops weft_kind_destination_rule;
+extern const struct weft_kind_ops weft_kind_peer_authentication;
+extern const struct weft_kind_ops weft_kind_authorization_policy;
 extern const struct weft_kind_ops weft_kind_mesh_config;
 
 extern const struct weft_type weft_type_meta; /* struct weft_meta */
@@ -73,9 +78,15 @@ enum weft_kind_class {
 enum weft_kind_class weft_kind_classify(const char *version, const char *kind, const struct weft_kind_ops **ret_ops,
 					const char **ret_near);
 
-/* The namespace that annotation weft.dev/netns names, "" if absent or refused (which was said). */
+/* The namespace that annotation weft.dev/netns names, or pid:NUMBER; "" if absent or refused (which was said). */
 const char *weft_kind_netns(struct weft_decode *decode, const struct weft_meta *meta);
 /* Label istio.io/dataplane-mode: none. */
 bool weft_kind_opted_out(const struct weft_meta *meta);
+/* The record says that it takes HBONE; `labels` are spec.labels of a WorkloadEntry, or NULL. */
+bool weft_kind_tunnel(const struct weft_meta *meta, const struct weft_pairs *labels);
+
+/* spec.selector of the kinds of security.istio.io: a struct weft_pairs. */
+extern const struct weft_type weft_type_workload_selector;
+void weft_print_workload_selector(struct weft_print *print, const struct weft_pairs *selector);
 
 #endif

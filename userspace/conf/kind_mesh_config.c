@@ -2,6 +2,10 @@
 /* weft.dev MeshConfig: our own, so that every field is honoured and no other exists. */
 #include "conf/kind.h"
 
+#include <string.h>
+
+#define TRUST_DOMAIN_MAX 255 /* SPIFFE-ID section 2.1 */
+
 struct document {
 	struct weft_meta meta;
 	struct weft_mesh_config mesh;
@@ -66,6 +70,43 @@ static const struct weft_field external_fields[] = {
 static const struct weft_table external_table = { WEFT_FIELDS(external_fields) };
 static const struct weft_type external = { .id = WEFT_TYPE_OBJECT, .table = &external_table };
 
+static const char *check_trust_domain(const char *text)
+{
+	size_t size = strlen(text);
+
+	return size <= TRUST_DOMAIN_MAX && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789.-_") == size ?
+		       NULL :
+		       "a trust domain: at most 255 lower-case letters, digits, `.`, `-` and `_`";
+}
+
+static const struct weft_word same_node_words[] = {
+	{ "Attested", WEFT_SAME_NODE_ATTESTED }, { "Encrypted", WEFT_SAME_NODE_ENCRYPTED }, { NULL, 0 }
+};
+static const struct weft_type same_node = {
+	.id = WEFT_TYPE_WORD, .size = sizeof(enum weft_same_node), .words = same_node_words
+};
+static const struct weft_word source_words[] = {
+	{ "Embedded", WEFT_IDENTITY_EMBEDDED }, { "Files", WEFT_IDENTITY_FILES }, { NULL, 0 }
+};
+static const struct weft_type source = {
+	.id = WEFT_TYPE_WORD, .size = sizeof(enum weft_identity_source), .words = source_words
+};
+/* Below 10 s a renewal at half life would race the handshakes; above 90 days it is no short-lived certificate. */
+static const struct weft_type ttl = { .id = WEFT_TYPE_DURATION, .size = sizeof(uint32_t), .min = 10, .max = 90 * 86400 };
+static const struct weft_field identity_fields[] = {
+	WEFT_FIELD("source", source, struct document, mesh.identity_source),
+	WEFT_FIELD("certificateTTL", ttl, struct document, mesh.certificate_ttl_s),
+};
+static const struct weft_table identity_table = { WEFT_FIELDS(identity_fields) };
+static const struct weft_type identity = { .id = WEFT_TYPE_OBJECT, .table = &identity_table };
+
+/* Each is in every set of policies. */
+static const struct weft_type probe_cidrs = { .id = WEFT_TYPE_LIST, .element = &weft_type_cidr, .max = 64 };
+static const struct weft_field probe_fields[] = { WEFT_FIELD("cidrs", probe_cidrs, struct document, mesh.probe_cidrs) };
+static const struct weft_table probe_table = { WEFT_FIELDS(probe_fields) };
+static const struct weft_type probes = { .id = WEFT_TYPE_OBJECT, .table = &probe_table };
+
+static const struct weft_type trust_domain = { .id = WEFT_TYPE_STRING, .size = sizeof(char *), .check = check_trust_domain };
 static const struct weft_type domain = { .id = WEFT_TYPE_STRING, .size = sizeof(char *), .check = weft_check_subdomain };
 static const struct weft_field spec_fields[] = {
 	{ "goneEndpoint", &gone, 0, false },
@@ -74,6 +115,11 @@ static const struct weft_field spec_fields[] = {
 	{ "optOut", &optout, 0, false },
 	{ "externalAddresses", &external, 0, false },
 	WEFT_FIELD("clusterDomain", domain, struct document, mesh.cluster_domain),
+	WEFT_FIELD("trustDomain", trust_domain, struct document, mesh.trust_domain),
+	WEFT_FIELD("rootNamespace", weft_type_label_name, struct document, mesh.root_namespace),
+	WEFT_FIELD("sameNode", same_node, struct document, mesh.same_node),
+	{ "identity", &identity, 0, false },
+	{ "probes", &probes, 0, false },
 };
 static const struct weft_table spec_table = { WEFT_FIELDS(spec_fields) };
 static const struct weft_type spec = { .id = WEFT_TYPE_OBJECT, .table = &spec_table };
@@ -85,6 +131,9 @@ static const struct document initial = {
 		.metrics = true,
 		.load_balancer = WEFT_SIMPLE_LB_LEAST_REQUEST,
 		.cluster_domain = "cluster.local",
+		.trust_domain = "cluster.local",
+		.root_namespace = "istio-system",
+		.certificate_ttl_s = 86400,
 	},
 };
 static const struct weft_field fields[] = { WEFT_KIND_TOP(struct document), { "spec", &spec, 0, false } };
@@ -99,6 +148,10 @@ static bool finish(struct weft_decode *decode, void *document_, struct weft_reso
 	(void)decode;
 	if (!*document->mesh.cluster_domain)
 		document->mesh.cluster_domain = initial.mesh.cluster_domain;
+	if (!*document->mesh.trust_domain)
+		document->mesh.trust_domain = initial.mesh.trust_domain;
+	if (!*document->mesh.root_namespace)
+		document->mesh.root_namespace = initial.mesh.root_namespace;
 	resource->mesh_config = document->mesh;
 	return true;
 }
@@ -144,6 +197,19 @@ static void print_mesh(struct weft_print *print, const struct weft_resource *res
 		weft_print_close(print);
 	}
 	weft_print_string(print, "clusterDomain", mesh->cluster_domain);
+	weft_print_string(print, "trustDomain", mesh->trust_domain);
+	weft_print_string(print, "rootNamespace", mesh->root_namespace);
+	weft_print_string(print, "sameNode", same_node_words[mesh->same_node].word);
+	snprintf(seconds, sizeof(seconds), "%us", mesh->certificate_ttl_s);
+	weft_print_open(print, "identity");
+	weft_print_string(print, "source", source_words[mesh->identity_source].word);
+	weft_print_string(print, "certificateTTL", seconds);
+	weft_print_close(print);
+	if (mesh->probe_cidrs.count) {
+		weft_print_open(print, "probes");
+		weft_print_cidrs(print, "cidrs", &mesh->probe_cidrs);
+		weft_print_close(print);
+	}
 	weft_print_close(print);
 }
 

@@ -234,6 +234,7 @@ static bool finish(struct weft_decode *decode, void *document_, struct weft_reso
 	pod->finished = document->phase == PHASE_SUCCEEDED || document->phase == PHASE_FAILED;
 	pod->netns = weft_kind_netns(decode, &resource->meta);
 	pod->opted_out = weft_kind_opted_out(&resource->meta);
+	pod->tunnel = weft_kind_tunnel(&resource->meta, NULL);
 	resource->pod = *pod;
 	return true;
 }

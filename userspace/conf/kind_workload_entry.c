@@ -92,6 +92,7 @@ static bool finish(struct weft_decode *decode, void *document_, struct weft_reso
 		weft_decode_error(decode, "spec.address", "this field is required unless network is set");
 	document->entry.netns = weft_kind_netns(decode, &resource->meta);
 	document->entry.opted_out = weft_kind_opted_out(&resource->meta);
+	document->entry.tunnel = weft_kind_tunnel(&resource->meta, &entry->labels);
 	resource->workload_entry = document->entry;
 	return true;
 }

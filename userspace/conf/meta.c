@@ -7,6 +7,8 @@
 #define NETNS_FOLDER "/run/netns/"
 #define OWN_PREFIX "weft.dev/"
 #define NETNS_MAX 255 /* NAME_MAX: it is a file's name */
+#define PID_PREFIX "pid:"
+#define PID_MAX 4194304 /* PID_MAX_LIMIT of linux/threads.h */
 
 static void decode_being_deleted(struct weft_decode *decode, const struct weft_yaml *node, const struct weft_at *at,
 				 void *target)
@@ -24,7 +26,7 @@ static void decode_being_deleted(struct weft_decode *decode, const struct weft_y
  */
 static bool is_read(const char *key)
 {
-	static const char *const prefixes[] = { OWN_PREFIX, "istio.io/", "service.kubernetes.io/" };
+	static const char *const prefixes[] = { OWN_PREFIX, "istio.io/", "ambient.istio.io/", "service.kubernetes.io/" };
 
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(prefixes); i++)
 		if (strncmp(key, prefixes[i], strlen(prefixes[i])) == 0)
@@ -92,18 +94,33 @@ static const struct weft_table table = {
 
 const struct weft_type weft_type_meta = { .id = WEFT_TYPE_OBJECT, .size = sizeof(struct weft_meta), .table = &table };
 
+static bool is_pid(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits && digits < 8 && !text[digits] && *text != '0' && strtol(text, NULL, 10) <= PID_MAX;
+}
+
 const char *weft_kind_netns(struct weft_decode *decode, const struct weft_meta *meta)
 {
 	const char *name = weft_pairs_get(&meta->annotations, WEFT_ANNOTATION_NETNS), *written = name;
 
 	if (!name)
 		return "";
+	if (strncmp(name, PID_PREFIX, strlen(PID_PREFIX)) == 0) {
+		if (is_pid(name + strlen(PID_PREFIX)))
+			return name;
+		weft_decode_error(decode, "metadata.annotations[" WEFT_ANNOTATION_NETNS "]",
+				  "`%.80s` is not the id of a process, expected " PID_PREFIX "NUMBER", written);
+		return "";
+	}
 	if (strncmp(name, NETNS_FOLDER, strlen(NETNS_FOLDER)) == 0)
 		name += strlen(NETNS_FOLDER);
 	if (*name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strlen(name) <= NETNS_MAX)
 		return name;
 	weft_decode_error(decode, "metadata.annotations[" WEFT_ANNOTATION_NETNS "]",
-			  "`%.80s` is not the name of a network namespace, expected NAME or " NETNS_FOLDER "NAME", written);
+			  "`%.80s` is not the name of a network namespace, expected NAME, " NETNS_FOLDER "NAME or " PID_PREFIX "NUMBER",
+			  written);
 	return "";
 }
 
@@ -112,4 +129,14 @@ bool weft_kind_opted_out(const struct weft_meta *meta)
 	const char *mode = weft_pairs_get(&meta->labels, WEFT_LABEL_DATAPLANE_MODE);
 
 	return mode && strcmp(mode, "none") == 0;
+}
+
+bool weft_kind_tunnel(const struct weft_meta *meta, const struct weft_pairs *labels)
+{
+	const char *redirection = weft_pairs_get(&meta->annotations, WEFT_ANNOTATION_REDIRECTION);
+	const char *tunnel = weft_pairs_get(&meta->labels, WEFT_LABEL_TUNNEL);
+
+	if (!tunnel && labels)
+		tunnel = weft_pairs_get(labels, WEFT_LABEL_TUNNEL);
+	return (redirection && strcmp(redirection, "enabled") == 0) || (tunnel && strcmp(tunnel, "http") == 0);
 }

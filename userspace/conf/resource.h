@@ -26,6 +26,8 @@ enum weft_kind {
 	WEFT_KIND_WORKLOAD_ENTRY, /* networking.istio.io/v1 WorkloadEntry */
 	WEFT_KIND_SERVICE_ENTRY, /* networking.istio.io/v1 ServiceEntry */
 	WEFT_KIND_DESTINATION_RULE, /* networking.istio.io/v1 DestinationRule */
+	WEFT_KIND_PEER_AUTHENTICATION, /* security.istio.io/v1 PeerAuthentication */
+	WEFT_KIND_AUTHORIZATION_POLICY, /* security.istio.io/v1 AuthorizationPolicy */
 	WEFT_KIND_MESH_CONFIG, /* weft.dev/v1alpha1 MeshConfig */
 	WEFT_KIND_MAX_
 };
@@ -187,7 +189,8 @@ struct weft_pod_spec {
 	bool finished; /* phase Succeeded or Failed */
 	const struct weft_container_port *port; /* of all containers */
 	size_t port_count;
-	const char *netns; /* annotation weft.dev/netns, "" if absent */
+	const char *netns; /* annotation weft.dev/netns, a name or pid:NUMBER; "" if absent */
+	bool tunnel; /* annotation ambient.istio.io/redirection: enabled, or label networking.istio.io/tunnel: http */
 	bool opted_out; /* label istio.io/dataplane-mode: none on the pod itself */
 };
 
@@ -209,7 +212,8 @@ struct weft_workload_entry {
 	const char *locality; /* region/zone/subzone */
 	uint32_t weight; /* 0 if absent */
 	const char *service_account;
-	const char *netns; /* annotation weft.dev/netns of a WorkloadEntry, "" if absent */
+	const char *netns; /* annotation weft.dev/netns of a WorkloadEntry, as a Pod's; "" if absent */
+	bool tunnel; /* as a Pod's; labels may be spec.labels too */
 	bool opted_out;
 };
 
@@ -261,7 +265,102 @@ struct weft_destination_rule {
 	size_t port_level_count;
 };
 
+/* ---- PeerAuthentication ---- */
+
+enum weft_mtls_mode {
+	WEFT_MTLS_UNSET = 0, /* as the wider scope says */
+	WEFT_MTLS_DISABLE, /* takes plaintext, as PERMISSIVE */
+	WEFT_MTLS_PERMISSIVE,
+	WEFT_MTLS_STRICT,
+};
+
+struct weft_port_mtls {
+	uint16_t port;
+	enum weft_mtls_mode mode;
+};
+
+struct weft_peer_authentication {
+	struct weft_pairs selector; /* matchLabels; empty: all of the namespace, or of the mesh */
+	enum weft_mtls_mode mode;
+	const struct weft_port_mtls *port_level; /* only with a selector */
+	size_t port_level_count;
+};
+
+/* ---- AuthorizationPolicy ---- */
+
+struct weft_ports {
+	const uint16_t *item;
+	size_t count;
+};
+
+/* Texts have a `*` at their beginning, at their end, or are `*`; without it they are meant exactly. */
+struct weft_policy_source_match {
+	struct weft_strings principals, not_principals;
+	struct weft_strings namespaces, not_namespaces;
+	struct weft_strings service_accounts, not_service_accounts; /* "ns/sa", or "sa" of the policy's namespace */
+	struct weft_strings trust_domains, not_trust_domains;
+	struct weft_cidrs ip_blocks, not_ip_blocks;
+	const char *beyond; /* a field that needs L7, or the client's address behind a proxy; "" if it has none */
+};
+
+struct weft_policy_operation {
+	struct weft_ports ports, not_ports;
+	const char *beyond;
+};
+
+enum weft_policy_key {
+	WEFT_POLICY_KEY_BEYOND = 0, /* needs L7, or is not known */
+	WEFT_POLICY_KEY_SOURCE_IP,
+	WEFT_POLICY_KEY_SOURCE_NAMESPACE,
+	WEFT_POLICY_KEY_SOURCE_PRINCIPAL,
+	WEFT_POLICY_KEY_SOURCE_SERVICE_ACCOUNT,
+	WEFT_POLICY_KEY_DESTINATION_PORT,
+};
+
+struct weft_policy_condition {
+	enum weft_policy_key key;
+	const char *name; /* of the key, as written */
+	struct weft_strings values, not_values; /* as written */
+	struct weft_cidrs cidrs, not_cidrs; /* of source.ip */
+	struct weft_ports ports, not_ports; /* of destination.port */
+};
+
+struct weft_policy_rule {
+	const struct weft_policy_source_match *from; /* any of them; none: everybody */
+	size_t from_count;
+	const struct weft_policy_operation *to;
+	size_t to_count;
+	const struct weft_policy_condition *when; /* all of them */
+	size_t when_count;
+};
+
+/* Combinations of `from` and `to`, over all rules: half of what a set of policies can hold. */
+#define WEFT_POLICY_CLAUSES_OF_ONE 128
+
+enum weft_policy_action {
+	WEFT_POLICY_ALLOW = 0,
+	WEFT_POLICY_DENY,
+};
+
+struct weft_authorization_policy {
+	struct weft_pairs selector;
+	enum weft_policy_action action;
+	bool dry_run; /* annotation istio.io/dry-run: "true" */
+	const struct weft_policy_rule *rule;
+	size_t rule_count;
+};
+
 /* ---- MeshConfig ---- */
+
+enum weft_same_node {
+	WEFT_SAME_NODE_ATTESTED = 0,
+	WEFT_SAME_NODE_ENCRYPTED,
+};
+
+enum weft_identity_source {
+	WEFT_IDENTITY_EMBEDDED = 0, /* the CA in the state folder */
+	WEFT_IDENTITY_FILES,
+};
 
 enum weft_gone_policy {
 	WEFT_GONE_CUT = 0, /* the default */
@@ -279,6 +378,12 @@ struct weft_mesh_config {
 	size_t optout_port_count;
 	struct weft_cidrs allowed_external; /* spec.externalAddresses.allow: external addresses that may fall on loopback, link-local, node or pod addresses */
 	const char *cluster_domain; /* spec.clusterDomain, default cluster.local */
+	const char *trust_domain; /* spec.trustDomain, default cluster.local */
+	const char *root_namespace; /* spec.rootNamespace, whose policies are the mesh's; default istio-system */
+	enum weft_same_node same_node; /* spec.sameNode: Attested, Encrypted */
+	enum weft_identity_source identity_source; /* spec.identity.source: Embedded, Files */
+	uint32_t certificate_ttl_s; /* spec.identity.certificateTTL, default 24 h */
+	struct weft_cidrs probe_cidrs; /* spec.probes.cidrs: besides this node's addresses */
 };
 
 /* ---- any of them ---- */
@@ -300,6 +405,8 @@ struct weft_resource {
 		struct weft_workload_entry workload_entry;
 		struct weft_service_entry service_entry;
 		struct weft_destination_rule destination_rule;
+		struct weft_peer_authentication peer_authentication;
+		struct weft_authorization_policy authorization_policy;
 		struct weft_mesh_config mesh_config;
 	};
 };

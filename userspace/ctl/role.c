@@ -3,10 +3,10 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "ctl/datagram.h"
 
 /* What each type may look like; a type without a row does not exist. */
 static const struct shape {
@@ -26,6 +26,9 @@ static const struct shape {
 	[WEFT_ROLE_FLUSH] = { "FLUSH", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
 	[WEFT_ROLE_LOG_LEVEL] = { "LOG_LEVEL", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
 	[WEFT_ROLE_GROW] = { "GROW", WEFT_ROLE_SIDE_CONTROL, BULK_ALWAYS, 0 },
+	[WEFT_ROLE_ATTACH] = { "ATTACH", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
+	[WEFT_ROLE_DETACH] = { "DETACH", WEFT_ROLE_SIDE_CONTROL, BULK_NEVER, 0 },
+	[WEFT_ROLE_CUT_SOCKETS] = { "CUT_SOCKETS", WEFT_ROLE_SIDE_CONTROL, BULK_ALWAYS, sizeof(__u64) },
 	[WEFT_ROLE_READY] = { "READY", WEFT_ROLE_SIDE_MAIN, BULK_ALWAYS, 0 },
 	[WEFT_ROLE_RESULT] = { "RESULT", WEFT_ROLE_SIDE_MAIN, BULK_NEVER, 0 },
 	[WEFT_ROLE_DATA] = { "DATA", WEFT_ROLE_SIDE_MAIN, BULK_MAYBE, 0 }, /* empty maps: no memfd */
@@ -66,6 +69,16 @@ static int check_arguments(const struct weft_role_message *message, struct weft_
 		if (message->arg[0] > 0xffffffffu || message->arg[1] & ~(__u64)WEFT_POD_F_OPT_OUT)
 			return weft_err_set(err, EBADMSG, "BIND with workload %llu and flags %#llx", message->arg[0], message->arg[1]);
 		break;
+	case WEFT_ROLE_ATTACH:
+		if (length == 0 || strchr(message->name, '/') || message->name[0] == '.')
+			return weft_err_set(err, EBADMSG, "ATTACH without the plain name of a network namespace");
+		if (message->arg[0] == 0 || message->arg[0] > 0xffffffffu)
+			return weft_err_set(err, EBADMSG, "ATTACH with workload %llu", message->arg[0]);
+		break;
+	case WEFT_ROLE_CUT_SOCKETS:
+		if (message->count > WEFT_ROLE_MAX_CUT)
+			return weft_err_set(err, EBADMSG, "CUT_SOCKETS of %u sockets, the limit is %d", message->count, WEFT_ROLE_MAX_CUT);
+		break;
 	case WEFT_ROLE_GROW:
 	case WEFT_ROLE_READY:
 		if (message->bytes != sizeof(struct weft_role_capacity))
@@ -75,7 +88,7 @@ static int check_arguments(const struct weft_role_message *message, struct weft_
 	}
 	if (message->error > 0)
 		return weft_err_set(err, EBADMSG, "%s with error %d, which is positive", shapes[message->type].name, message->error);
-	if (length && message->type != WEFT_ROLE_BIND)
+	if (length && message->type != WEFT_ROLE_BIND && message->type != WEFT_ROLE_ATTACH)
 		return weft_err_set(err, EBADMSG, "%s with a name", shapes[message->type].name);
 	return 0;
 }
@@ -126,59 +139,14 @@ int weft_role_check(const void *data, size_t size, bool with_fd, enum weft_role_
 int weft_role_send(int sock, struct weft_role_message *message, const void *data, size_t size, int flags)
 {
 	weft_close_on_exit int fd = -1;
-	union {
-		char room[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec part = { message, sizeof(*message) };
-	struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
-	ssize_t sent;
 
 	message->bytes = size;
 	if (size) {
-		struct cmsghdr *cmsg;
-
 		fd = weft_memfd_from("weft-role", data, size);
 		if (fd < 0)
 			return fd;
-		header.msg_control = control.room;
-		header.msg_controllen = sizeof(control.room);
-		cmsg = CMSG_FIRSTHDR(&header);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
 	}
-	do
-		sent = sendmsg(sock, &header, flags | MSG_NOSIGNAL);
-	while (sent < 0 && errno == EINTR);
-	if (sent < 0)
-		return -errno;
-	return (size_t)sent == sizeof(*message) ? 0 : -EMSGSIZE;
-}
-
-/* Closes all descriptors of a datagram but the one that is wanted; returns how many there were. */
-static size_t take_fds(struct msghdr *header, int *ret_fd)
-{
-	size_t count = 0;
-
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
-		size_t here;
-
-		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
-			continue;
-		here = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < here; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(int));
-			if (count++ == 0)
-				*ret_fd = fd;
-			else
-				close(fd);
-		}
-	}
-	return count;
+	return weft_datagram_send(sock, message, sizeof(*message), &fd, size ? 1 : 0, flags);
 }
 
 int weft_role_receive(int sock, enum weft_role_side from, int flags, struct weft_role_message *ret_message, int *ret_fd,
@@ -186,29 +154,11 @@ int weft_role_receive(int sock, enum weft_role_side from, int flags, struct weft
 {
 	weft_close_on_exit int fd = -1;
 	char room[sizeof(struct weft_role_message) + 1]; /* one more: a longer datagram shows */
-	union {
-		char room[CMSG_SPACE(4 * sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec part = { room, sizeof(room) };
-	struct msghdr header = {
-		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)
-	};
-	size_t fds;
-	ssize_t got;
-	int r;
+	size_t size, fds;
+	int r = weft_datagram_receive(sock, room, sizeof(room), flags, &fd, 1, &size, &fds, err);
 
-	do
-		got = recvmsg(sock, &header, flags | MSG_CMSG_CLOEXEC);
-	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return errno == EAGAIN ? -EAGAIN : weft_err_set(err, errno, "cannot receive from the other role: %m");
-	fds = take_fds(&header, &fd);
-	if (got == 0 && fds == 0)
-		return weft_err_set(err, ECONNRESET, "the other role is gone");
-	if (fds > 1 || header.msg_flags & MSG_CTRUNC)
-		return weft_err_set(err, EBADMSG, "a role message with more than one descriptor");
-	r = weft_role_check(room, (size_t)got, fds == 1, from, ret_message, err);
+	if (r == 0)
+		r = weft_role_check(room, size, fds == 1, from, ret_message, err);
 	if (r < 0)
 		return r;
 	*ret_fd = weft_take_fd(fd);

@@ -26,6 +26,11 @@ struct weft_metrics_role {
 	uint64_t restarts;
 };
 
+struct weft_metrics_identity {
+	const char *id; /* SPIFFE */
+	int64_t expiry_s; /* from now; negative: it has ended */
+};
+
 /* Where a watcher's record can be lost after it left the kernel's ring buffer (that loss is a counter of its own). */
 enum weft_metrics_stage {
 	WEFT_METRICS_STAGE_RELAY = 0, /* main could not hand it to control */
@@ -37,6 +42,7 @@ enum weft_metrics_stage {
 struct weft_metrics_facts {
 	const char *version;
 	const char *node;
+	const char *trust_domain; /* of the principals of workloads that have proven who they are */
 	const char *cluster; /* Istio's cluster id: source_cluster, destination_cluster */
 	uint64_t resources; /* in force */
 	uint64_t refused; /* documents or resources refused now */
@@ -52,6 +58,9 @@ struct weft_metrics_facts {
 	struct weft_role_capacity capacity; /* 0: the map is not shown */
 	const struct weft_metrics_role *roles;
 	size_t role_count;
+	const struct weft_metrics_identity *identities;
+	size_t identity_count;
+	const uint64_t *proxy_counts; /* by lists/proxy.h, of all proxies together; NULL: not known */
 };
 
 /*

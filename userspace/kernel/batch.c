@@ -60,8 +60,8 @@ static int next_run(struct cursor *cursor, struct run *ret_run, struct weft_err 
 		return malformed(err, cursor, "has an unknown operation");
 	if (header.pad)
 		return malformed(err, cursor, "has padding that is not zero");
-	/* weft_setting holds main's own state: it has calls of its own. */
-	if (!spec->config || header.map == WEFT_MAP_SETTING)
+	/* These two hold main's own state and have calls of their own. */
+	if (!spec->config || header.map == WEFT_MAP_SETTING || header.map == WEFT_MAP_CAPTURE)
 		return malformed(err, cursor, "writes a map that is not control's");
 	if (header.op == WEFT_BATCH_DELETE && is_array(header.map))
 		return malformed(err, cursor, "deletes from an array");

@@ -39,6 +39,9 @@ int weft_build_open(uint64_t features, struct weft_bpf **ret_skel)
 	skel->rodata->weft_config_sockops_netns = has(features, WEFT_FEATURE_SOCKOPS_NETNS);
 	bpf_program__set_autoload(skel->progs.weft_flush, has(features, WEFT_FEATURE_FETCH_ATOMICS));
 	bpf_program__set_autoload(skel->progs.weft_cut_tcp, has(features, WEFT_FEATURE_SOCK_DESTROY));
+	bpf_program__set_autoload(skel->progs.weft_inbound, has(features, WEFT_FEATURE_SK_LOOKUP));
+	bpf_program__set_autoload(skel->progs.weft_original, has(features, WEFT_FEATURE_SK_LOOKUP));
+	bpf_program__set_autoload(skel->progs.weft_cut_cookie, has(features, WEFT_FEATURE_SOCK_DESTROY));
 	bpf_program__set_autoload(skel->progs.weft_cut_udp, has(features, WEFT_FEATURE_SOCK_DESTROY));
 	*ret_skel = skel;
 	return 0;

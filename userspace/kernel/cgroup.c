@@ -116,6 +116,45 @@ int weft_cgroup_path(uint64_t id, char *text, size_t size)
 	return path_of(fd, text, size);
 }
 
+int weft_cgroup_own(struct weft_err *err)
+{
+	weft_cleanup(end_mounts) FILE *file = fopen("/proc/self/cgroup", "re"); /* closed by fclose(), which endmntent() is */
+	char mounted[PATH_MAX], line[PATH_MAX], path[2 * PATH_MAX];
+	int r = weft_cgroup_mount(mounted, sizeof(mounted));
+
+	if (r < 0 || !file)
+		return weft_err_set(err, r < 0 ? r : -errno, "cannot tell the own cgroup: %m");
+	while (fgets(line, sizeof(line), file)) {
+		/* cgroups(7): hierarchy 0 is cgroup2's. */
+		if (strncmp(line, "0::/", 4) != 0)
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		snprintf(path, sizeof(path), "%s%s", mounted, line + 3);
+		return weft_cgroup_open(path, err);
+	}
+	return weft_err_set(err, ENOENT, "this process is in no cgroup2: /proc/self/cgroup has no line 0::");
+}
+
+bool weft_cgroup_is_below(int cgroup, uint64_t id)
+{
+	weft_close_on_exit int at = openat(cgroup, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uint64_t here, before = 0;
+
+	/* Above the mount there is another file system; at the root of all, the same cgroup again. */
+	while (at >= 0 && is_cgroup2(at) && weft_cgroup_id(at, &here) == 0 && here != before) {
+		int up = openat(at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		if (here == id) {
+			weft_closep(&up);
+			return true;
+		}
+		close(at);
+		at = up;
+		before = here;
+	}
+	return false;
+}
+
 static int check_one(int cgroup, const char *path, uint32_t attach_type, const char *name, uint32_t own,
 		     struct weft_err *err)
 {

@@ -3,6 +3,7 @@
 #ifndef WEFT_KERNEL_CGROUP_H
 #define WEFT_KERNEL_CGROUP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,11 @@ int weft_cgroup_id(int cgroup, uint64_t *ret_id);
 
 /* -ENOENT: no such cgroup any more; -EPERM: not allowed to ask; -ENAMETOOLONG. */
 int weft_cgroup_path(uint64_t id, char *text, size_t size);
+
+/* An O_DIRECTORY descriptor of this process's own cgroup, >= 0, or -errno with `err`. */
+int weft_cgroup_own(struct weft_err *err);
+/* Whether `cgroup` is the cgroup with the id `id`, or below it. */
+bool weft_cgroup_is_below(int cgroup, uint64_t id);
 
 /*
  * 0, or -EBUSY if a program called `name` hangs by `attach_type` on the cgroup, on one above or on one of the first

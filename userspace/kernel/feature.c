@@ -234,6 +234,22 @@ static bool has_sock_diag_destroy(const struct btf *vmlinux)
 	return answer.error.error == -ENOENT;
 }
 
+/* What capture needs beside the floor: a verdict on SYNs by network namespace, and an answer to getsockopt(). */
+static bool has_sk_lookup(const struct btf *vmlinux)
+{
+	LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = BPF_SK_LOOKUP);
+	weft_close_on_exit int prog =
+		bpf_prog_load(BPF_PROG_TYPE_SK_LOOKUP, NULL, "GPL", do_nothing, WEFT_ARRAY_SIZE(do_nothing), &options);
+	weft_close_on_exit int link = -1;
+
+	(void)vmlinux;
+	if (prog < 0 || !loads(BPF_PROG_TYPE_CGROUP_SOCKOPT, BPF_CGROUP_GETSOCKOPT, do_nothing, WEFT_ARRAY_SIZE(do_nothing)))
+		return false;
+	/* A kernel that links programs to network namespaces looks for this one and does not find it. */
+	link = bpf_link_create(prog, -1, BPF_SK_LOOKUP, NULL);
+	return link < 0 && errno == EBADF;
+}
+
 static bool (*const probes[])(const struct btf *vmlinux) = {
 	[WEFT_FEATURE_BTF] = has_btf,
 	[WEFT_FEATURE_CGROUP2] = has_cgroup2,
@@ -248,6 +264,7 @@ static bool (*const probes[])(const struct btf *vmlinux) = {
 	[WEFT_FEATURE_FETCH_ATOMICS] = has_fetch_atomics,
 	[WEFT_FEATURE_SOCKOPS_NETNS] = has_sockops_netns,
 	[WEFT_FEATURE_NETNS_COOKIE] = has_netns_cookie,
+	[WEFT_FEATURE_SK_LOOKUP] = has_sk_lookup,
 };
 _Static_assert(WEFT_ARRAY_SIZE(probes) == WEFT_FEATURE_MAX_, "a feature has no probe");
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What kernel.c and sweep.c share of an open instance. */
+/* What kernel.c, sweep.c and secure.c share of an open instance. */
 #ifndef WEFT_KERNEL_INSTANCE_H
 #define WEFT_KERNEL_INSTANCE_H
 
@@ -22,10 +22,19 @@ struct weft_kernel {
 	int recount;
 	int recount_udp;
 	int cut_tcp; /* -1: the kernel lacks bpf_sock_destroy */
+	int cut_cookie;
 	int cut_udp;
-	char *pins; /* where, and how many links were there after opening */
+	uint64_t features;
+	uint64_t cgroup; /* id of the subtree */
+	char *pins; /* where, and how many links are there */
 	size_t links;
+	size_t attached; /* network namespaces */
 };
+
+struct weft_journal;
+
+/* Links of attached pods that an earlier instance pinned run our programs from here on; what is left of pods that are gone goes. */
+int weft_kernel_adopt_netns(struct weft_kernel *kernel, const char *pins, struct weft_journal *journal, struct weft_err *err);
 
 /* Writes kernel->setting with these values and, if the kernel took it, keeps it. */
 int weft_kernel_store_setting(struct weft_kernel *kernel, const struct weft_setting *setting);

@@ -19,6 +19,7 @@
 #include "kernel/maps.h"
 #include "kernel/pins.h"
 #include "kernel/print.h"
+#include "weft/abi/counter.h"
 #include "weft.skel.h"
 
 /* Pinned beside those of lists/map.h; they have no plain keys. */
@@ -38,6 +39,7 @@ struct weft_kernel *weft_kernel_close(struct weft_kernel *kernel)
 	weft_closep(&kernel->recount);
 	weft_closep(&kernel->recount_udp);
 	weft_closep(&kernel->cut_tcp);
+	weft_closep(&kernel->cut_cookie);
 	weft_closep(&kernel->cut_udp);
 	weft_bpf__destroy(kernel->skel);
 	free(kernel->pins);
@@ -99,7 +101,7 @@ static int look_at_pins(const struct weft_kernel_options *options, struct weft_p
 	whole = is_whole(options, err);
 	if (whole < 0)
 		return whole;
-	r = weft_pins_count_links(options->pins, &links);
+	r = weft_pins_count(options->pins, WEFT_PINS_LINK, &links);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot list the links below %s: %m", options->pins);
 	*ret_adopted = whole || links > 0;
@@ -137,7 +139,8 @@ static uint32_t wanted_entries(const struct weft_kernel_options *options, size_t
 /*
  * Maps that were adopted and are wanted larger: main alone writes them, so that
  * their contents can be carried over; weft_live is counted anew, and weft_affinity
- * is a cache, whose entries may be lost.
+ * is a cache, whose entries may be lost. weft_captured and weft_attest are of connections whose SYN is on its way at this very
+ * moment, and of none before a pod is attached, which is when they grow. weft_counter grows with the list of reasons.
  */
 struct outgrown {
 	int fd[WEFT_MAP_MAX_]; /* the pinned ones, or -1 */
@@ -151,8 +154,18 @@ static void close_outgrown(struct outgrown *outgrown)
 
 static bool may_grow(size_t map)
 {
-	return map < WEFT_MAP_MAX_ &&
-	       (weft_map_spec((uint32_t)map)->config || map == WEFT_MAP_LIVE || map == WEFT_MAP_AFFINITY);
+	if (map >= WEFT_MAP_MAX_)
+		return false;
+	switch (map) {
+	case WEFT_MAP_COUNTER: /* an earlier build's, which knew fewer reasons */
+	case WEFT_MAP_LIVE:
+	case WEFT_MAP_AFFINITY:
+	case WEFT_MAP_CAPTURED:
+	case WEFT_MAP_ATTEST:
+		return true;
+	default:
+		return weft_map_spec((uint32_t)map)->config;
+	}
 }
 
 /* The pinned map takes the place of the skeleton's, if there is one that is large enough. */
@@ -177,7 +190,8 @@ static int reuse_map(const struct weft_kernel_options *options, size_t number, s
 		weft_err_set(err, r, "cannot ask about the pinned map %s: %m", path);
 	if (r < 0)
 		return r;
-	if (may_grow(number) && wanted_entries(options, number) > info.max_entries) {
+	if (may_grow(number) &&
+	    (number == WEFT_MAP_COUNTER ? (uint32_t)WEFT_COUNTER_MAX_ : wanted_entries(options, number)) > info.max_entries) {
 		outgrown->fd[number] = weft_take_fd(fd);
 		return 0;
 	}
@@ -286,6 +300,24 @@ static int carry_over(int from, int to)
 					    (uint32_t)count);
 }
 
+/* What was counted stands with one CPU afterwards. What is counted between copy and change of programs is not carried over. */
+static int carry_counters(int from, int to)
+{
+	int cpus = libbpf_num_possible_cpus();
+	weft_free_on_exit __u64 *each = cpus > 0 ? calloc((size_t)cpus, sizeof(*each)) : NULL;
+	struct bpf_map_info info;
+	int r = weft_map_fd_info(from, &info);
+
+	if (!each)
+		return cpus < 0 ? cpus : -ENOMEM;
+	for (__u32 i = 0; r == 0 && i < info.max_entries; i++) {
+		r = weft_map_get(from, &info, &i, each);
+		if (r == 0 && bpf_map_update_elem(to, &i, each, BPF_ANY) < 0)
+			r = -errno;
+	}
+	return r;
+}
+
 static int pin_map(const struct weft_kernel_options *options, const struct bpf_map *map, struct weft_journal *journal,
 		   struct weft_err *err)
 {
@@ -306,7 +338,10 @@ static int grow_map(const struct weft_kernel_options *options, size_t number, co
 
 	if (r < 0)
 		return r;
-	r = number == WEFT_MAP_LIVE ? 0 : carry_over(before, bpf_map__fd(map));
+	if (number == WEFT_MAP_COUNTER)
+		r = carry_counters(before, bpf_map__fd(map));
+	else
+		r = number == WEFT_MAP_LIVE ? 0 : carry_over(before, bpf_map__fd(map));
 	if (r < 0)
 		return weft_err_set(err, r, "cannot copy %s into a larger map: %m", path);
 	return weft_journal_replace_map(journal, bpf_map__fd(map), before, path, err);
@@ -470,6 +505,8 @@ static int link_hooks(struct weft_kernel *kernel, const struct weft_kernel_optio
 	int r = link_hooks_that(kernel, options, cgroup, false, journal, err);
 
 	if (r == 0)
+		r = weft_kernel_adopt_netns(kernel, options->pins, journal, err);
+	if (r == 0)
 		r = link_hooks_that(kernel, options, cgroup, true, journal, err);
 	if (r < 0)
 		return r;
@@ -512,6 +549,8 @@ static int link_iterators(struct weft_kernel *kernel, uint64_t features, struct 
 	if (r < 0 || !(features >> WEFT_FEATURE_SOCK_DESTROY & 1))
 		return r;
 	r = link_iterator(skel->progs.weft_cut_tcp, NULL, &kernel->cut_tcp, err);
+	if (r == 0)
+		r = link_iterator(skel->progs.weft_cut_cookie, NULL, &kernel->cut_cookie, err);
 	return r < 0 ? r : link_iterator(skel->progs.weft_cut_udp, NULL, &kernel->cut_udp, err);
 }
 
@@ -574,10 +613,14 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 	if (!kernel)
 		return weft_err_set(err, ENOMEM, "out of memory");
 	kernel->conn = kernel->flush = kernel->clear = kernel->recount = kernel->recount_udp = -1;
-	kernel->cut_tcp = kernel->cut_udp = -1;
+	kernel->cut_tcp = kernel->cut_cookie = kernel->cut_udp = -1;
+	kernel->features = options->features;
 	cgroup = weft_cgroup_open(options->cgroup, err);
 	if (cgroup < 0)
 		return cgroup;
+	r = weft_cgroup_id(cgroup, &kernel->cgroup);
+	if (r < 0)
+		return weft_err_set(err, r, "cannot tell the id of the cgroup %s: %m", options->cgroup);
 	r = look_at_pins(options, &made, &adopted, err);
 	if (r == 0)
 		r = check_overlap(options, cgroup, err);
@@ -591,8 +634,10 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 	weft_journal_commit(&journal);
 	/* Only to notice later that somebody removed them: an instance that cannot tell works all the same. */
 	kernel->pins = strdup(options->pins);
-	if (weft_pins_count_links(options->pins, &kernel->links) < 0)
+	if (weft_pins_count(options->pins, WEFT_PINS_LINK, &kernel->links) < 0)
 		kernel->links = 0;
+	if (weft_pins_count(options->pins, WEFT_PINS_NETNS, &kernel->attached) < 0)
+		kernel->attached = 0;
 	*ret_kernel = weft_take_ptr(kernel);
 	*ret_adopted = adopted;
 	return 0;
@@ -600,9 +645,10 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 
 bool weft_kernel_links_pinned(const struct weft_kernel *kernel)
 {
-	size_t links = 0;
+	size_t links = 0, attached = 0;
 
-	return !kernel->pins || (weft_pins_count_links(kernel->pins, &links) == 0 && links >= kernel->links);
+	return !kernel->pins || (weft_pins_count(kernel->pins, WEFT_PINS_LINK, &links) == 0 && links >= kernel->links &&
+				 weft_pins_count(kernel->pins, WEFT_PINS_NETNS, &attached) == 0 && attached >= kernel->attached);
 }
 
 int weft_kernel_uninstall(const char *pins, struct weft_err *err)
@@ -648,7 +694,8 @@ int weft_kernel_set_flags(struct weft_kernel *kernel, uint32_t flags)
 {
 	struct weft_setting setting = kernel->setting;
 
-	if (flags & ~(WEFT_SETTING_F_BYPASS | WEFT_SETTING_F_METRICS | WEFT_SETTING_F_OPT_OUT))
+	if (flags & ~(WEFT_SETTING_F_BYPASS | WEFT_SETTING_F_METRICS | WEFT_SETTING_F_OPT_OUT | WEFT_SETTING_F_SECURE |
+		      WEFT_SETTING_F_ENCRYPT_SAME_NODE))
 		return -EINVAL;
 	setting.flags = flags | (setting.flags & WEFT_SETTING_F_RECOUNT);
 	return weft_kernel_store_setting(kernel, &setting);

@@ -6,6 +6,7 @@
  *
  * <pins>/v1/map/<name>    every map of lists/map.h, and weft_sock, weft_udp, weft_event
  * <pins>/v1/link/<hook>   one bpf_link a hook, and the iterator weft_conn
+ * <pins>/v1/netns/<cookie> one bpf_link of weft_inbound an attached pod
  *
  * Adoption: if the folder is there and whole, its maps are reused by the newly
  * loaded programs and each link is updated in place; nothing is ever detached.
@@ -73,7 +74,7 @@ void weft_kernel_capacity(const struct weft_kernel *kernel, struct weft_role_cap
 
 /*
  * Validates and applies a batch (abi/role.h). Only maps marked CONFIG in
- * lists/map.h are written, and not weft_setting, which has calls of its own.
+ * lists/map.h are written, and not weft_setting and weft_capture, which have calls of their own.
  * Anything else, a DELETE in an array, or a batch whose arithmetic does not
  * add up, is -EBADMSG before the first write. A write that the kernel refuses
  * stops there: -errno and the run's index.
@@ -85,6 +86,34 @@ int weft_kernel_read(struct weft_kernel *kernel, uint64_t mask, struct weft_buf 
 int weft_kernel_set_watchers(struct weft_kernel *kernel, uint32_t watchers);
 int weft_kernel_set_flags(struct weft_kernel *kernel, uint32_t flags);
 int weft_kernel_set_pod(struct weft_kernel *kernel, uint64_t netns_cookie, const struct weft_pod *pod); /* NULL: remove */
+
+/*
+ * ---- pods of the secure lane ----
+ *
+ * 0 if sockets of this process are seen by the programs: its cgroup is the subtree or below. Else -EXDEV, and nothing can be
+ * attached: nobody would know the agent's own connections from a pod's.
+ */
+int weft_kernel_sees_agent(const struct weft_kernel *kernel, struct weft_err *err);
+/*
+ * From here on connections out of that network namespace are captured and those into it are judged. The listeners must be there
+ * already: what is captured before fails. Programs are pinned as <pins>/v1/netns/<cookie, hexadecimal>. Once more for an attached one
+ * replaces the row. -EOPNOTSUPP without WEFT_FEATURE_SK_LOOKUP; -EXDEV as above; what fails leaves nothing behind.
+ */
+int weft_kernel_attach_netns(struct weft_kernel *kernel, int netns, uint64_t cookie, const struct weft_capture *row, struct weft_err *err);
+/* One that is not attached is no error. Connections that are captured already go on. */
+int weft_kernel_detach_netns(struct weft_kernel *kernel, uint64_t cookie);
+/* Appends the cookies (__u64) of the network namespaces that are attached; those that are gone were swept when the instance was opened. */
+int weft_kernel_attached(const struct weft_kernel *kernel, struct weft_buf *cookies);
+/*
+ * `fd` is a TCP socket of the agent's own in the network namespace `cookie`, not connected yet: programs leave it alone, count
+ * it nowhere, and let its connections into the pod pass. For every pool socket before it is handed out; listeners need it not.
+ */
+int weft_kernel_mark_agent_socket(struct weft_kernel *kernel, int fd, uint64_t cookie);
+/*
+ * Destroys the TCP sockets of THIS THREAD's network namespace that have one of these cookies (struct weft_conn's).
+ * At most WEFT_ROLE_MAX_CUT. *ret_cut = how many. -EOPNOTSUPP without WEFT_FEATURE_SOCK_DESTROY.
+ */
+int weft_kernel_cut_sockets_here(struct weft_kernel *kernel, const uint64_t *cookies, size_t count, uint32_t *ret_cut);
 
 /*
  * The cookie of THIS THREAD's network namespace where the kernel does not tell it by SO_NETNS_COOKIE: a program of ours asks.

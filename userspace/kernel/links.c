@@ -54,6 +54,27 @@ static void forget(struct weft_journal_step *step)
 	weft_closep(&step->before);
 }
 
+/* NULL: out of memory. */
+static struct weft_journal_step *add_step(struct weft_journal *journal)
+{
+	if (journal->count == journal->size) {
+		size_t size = journal->size ? journal->size * 2 : 64;
+		struct weft_journal_step *step = reallocarray(journal->step, size, sizeof(*step));
+
+		if (!step)
+			return NULL;
+		journal->step = step;
+		journal->size = size;
+	}
+	return &journal->step[journal->count];
+}
+
+static void done(struct weft_journal *journal)
+{
+	free(journal->step);
+	*journal = (struct weft_journal){ 0 };
+}
+
 void weft_journal_undo(struct weft_journal *journal)
 {
 	while (journal->count) {
@@ -69,25 +90,28 @@ void weft_journal_undo(struct weft_journal *journal)
 			unlink(step->pin);
 		forget(step);
 	}
+	done(journal);
 }
 
 void weft_journal_commit(struct weft_journal *journal)
 {
 	while (journal->count)
 		forget(&journal->step[--journal->count]);
+	done(journal);
 }
 
 static int pin(struct weft_journal *journal, int fd, bool is_link, const char *path, struct weft_err *err)
 {
 	weft_free_on_exit char *copy = strdup(path);
 	weft_close_on_exit int link = is_link ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
+	struct weft_journal_step *step = add_step(journal);
 
-	if (!copy || (is_link && link < 0) || journal->count == WEFT_JOURNAL_STEPS)
+	if (!copy || (is_link && link < 0) || !step)
 		return weft_err_set(err, ENOMEM, "cannot pin %s: %m", path);
 	if (bpf_obj_pin(fd, path) < 0)
 		return weft_err_set(err, errno, "cannot pin %s: %m", path);
-	journal->step[journal->count++] =
-		(struct weft_journal_step){ .pin = weft_take_ptr(copy), .link = weft_take_fd(link), .before = -1 };
+	journal->count++;
+	*step = (struct weft_journal_step){ .pin = weft_take_ptr(copy), .link = weft_take_fd(link), .before = -1 };
 	return 0;
 }
 
@@ -95,15 +119,16 @@ int weft_journal_replace_map(struct weft_journal *journal, int fd, int before, c
 {
 	weft_free_on_exit char *copy = strdup(path);
 	weft_close_on_exit int keep = fcntl(before, F_DUPFD_CLOEXEC, 3);
+	struct weft_journal_step *step = add_step(journal);
 	int r;
 
-	if (!copy || keep < 0 || journal->count == WEFT_JOURNAL_STEPS)
+	if (!copy || keep < 0 || !step)
 		return weft_err_set(err, ENOMEM, "cannot pin %s: %m", path);
 	r = pin_over(fd, path);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot pin %s: %m", path);
-	journal->step[journal->count++] =
-		(struct weft_journal_step){ .pin = weft_take_ptr(copy), .link = -1, .before = weft_take_fd(keep) };
+	journal->count++;
+	*step = (struct weft_journal_step){ .pin = weft_take_ptr(copy), .link = -1, .before = weft_take_fd(keep) };
 	return 0;
 }
 
@@ -169,6 +194,8 @@ static int judge(const struct weft_link_wish *wish, const struct bpf_link_info *
 		return weft_err_set(err, r, "cannot tell the id of the cgroup: %m");
 	if (info->cgroup.cgroup_id == id)
 		return 1;
+	if (wish->moves)
+		return 0;
 	if (weft_cgroup_path(info->cgroup.cgroup_id, elsewhere, sizeof(elsewhere)) < 0)
 		strcpy(elsewhere, "of another path");
 	return weft_err_set(
@@ -177,18 +204,17 @@ static int judge(const struct weft_link_wish *wish, const struct bpf_link_info *
 		wish->pin, elsewhere);
 }
 
-static int update(struct weft_journal *journal, const struct weft_link_wish *wish, int link, uint32_t before_id,
-		  struct weft_err *err)
+static int update(struct weft_journal *journal, const char *pin, int prog, int link, uint32_t before_id, struct weft_err *err)
 {
 	weft_close_on_exit int before = bpf_prog_get_fd_by_id(before_id), again = fcntl(link, F_DUPFD_CLOEXEC, 3);
+	struct weft_journal_step *step = add_step(journal);
 
-	if (before < 0 || again < 0 || journal->count == WEFT_JOURNAL_STEPS)
-		return weft_err_set(err, before < 0 || again < 0 ? errno : ENOMEM,
-				    "cannot keep the old program of %s: %m", wish->pin);
-	if (bpf_link_update(link, wish->prog, NULL) < 0)
-		return weft_err_set(err, errno, "cannot replace the program of %s: %m", wish->pin);
-	journal->step[journal->count++] =
-		(struct weft_journal_step){ .link = weft_take_fd(again), .before = weft_take_fd(before) };
+	if (before < 0 || again < 0 || !step)
+		return weft_err_set(err, before < 0 || again < 0 ? errno : ENOMEM, "cannot keep the old program of %s: %m", pin);
+	if (bpf_link_update(link, prog, NULL) < 0)
+		return weft_err_set(err, errno, "cannot replace the program of %s: %m", pin);
+	journal->count++;
+	*step = (struct weft_journal_step){ .link = weft_take_fd(again), .before = weft_take_fd(before) };
 	return 0;
 }
 
@@ -211,7 +237,7 @@ int weft_link_ensure(struct weft_journal *journal, const struct weft_link_wish *
 			return r;
 	}
 	if (r > 0) {
-		r = update(journal, wish, link, info.prog_id, &why);
+		r = update(journal, wish->pin, wish->prog, link, info.prog_id, &why);
 		if (r < 0 && r != -ENOLINK) {
 			if (err)
 				*err = why;
@@ -233,5 +259,53 @@ int weft_link_ensure(struct weft_journal *journal, const struct weft_link_wish *
 	}
 	if (ret_link)
 		*ret_link = weft_take_fd(link);
+	return 0;
+}
+
+/* 1 and what is to be known of it if the link hangs on a network namespace that is alive; 0 if not, or if nothing is pinned. */
+static int look_at_netns(const char *pin, int *ret_link, struct bpf_link_info *ret_info)
+{
+	weft_close_on_exit int link = bpf_obj_get(pin);
+	int r;
+
+	if (link < 0)
+		return errno == ENOENT ? 0 : -errno;
+	r = link_info(link, ret_info);
+	if (r < 0)
+		return r;
+	if (ret_info->type != BPF_LINK_TYPE_NETNS || ret_info->netns.netns_ino == 0)
+		return 0;
+	*ret_link = weft_take_fd(link);
+	return 1;
+}
+
+int weft_link_update_netns(struct weft_journal *journal, const char *pin, int prog, struct weft_err *err)
+{
+	struct weft_err why = { "" };
+	weft_close_on_exit int link = -1;
+	struct bpf_link_info info;
+	int r = look_at_netns(pin, &link, &info);
+
+	if (r < 0)
+		return weft_err_set(err, r, "cannot ask about the pinned link %s: %m", pin);
+	if (r == 0)
+		return 0;
+	r = update(journal, pin, prog, link, info.prog_id, &why);
+	if (r == -ENOLINK)
+		return 0; /* the namespace died since it was asked */
+	if (r < 0 && err)
+		*err = why;
+	return r < 0 ? r : 1;
+}
+
+int weft_link_netns(const char *pin, uint32_t *ret_inode)
+{
+	weft_close_on_exit int link = -1;
+	struct bpf_link_info info;
+	int r = look_at_netns(pin, &link, &info);
+
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	*ret_inode = info.netns.netns_ino;
 	return 0;
 }

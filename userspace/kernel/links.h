@@ -7,20 +7,20 @@
 #define WEFT_KERNEL_LINKS_H
 
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
-
-#define WEFT_JOURNAL_STEPS 64
 
 struct weft_journal {
 	struct weft_journal_step {
 		char *pin; /* made by us; NULL: a link was updated */
 		int link; /* -1: what was pinned is a map */
 		int before; /* the program to give back to a `link` that was updated; the map that was pinned there before, or -1 */
-	} step[WEFT_JOURNAL_STEPS];
+	} *step;
 	size_t count;
+	size_t size;
 };
 
 /* Takes back all that the journal knows, last first, and empties it. An empty one is fine. */
@@ -41,6 +41,7 @@ struct weft_link_wish {
 	uint32_t attach_type;
 	int cgroup; /* -1: an iterator */
 	int map; /* that it walks over */
+	bool moves; /* one that hangs on another cgroup is given up and attached here */
 };
 
 /*
@@ -49,6 +50,13 @@ struct weft_link_wish {
  */
 int weft_link_ensure(struct weft_journal *journal, const struct weft_link_wish *wish, int *ret_link,
 		     struct weft_err *err);
+
+/*
+ * The pinned link of a network namespace runs `prog` from here on. 0: that namespace is gone, or nothing is pinned; else 1.
+ */
+int weft_link_update_netns(struct weft_journal *journal, const char *pin, int prog, struct weft_err *err);
+/* 0, and the inode of the network namespace that a pinned link is attached to; -ENOENT: nothing is pinned, or the namespace is gone. */
+int weft_link_netns(const char *pin, uint32_t *ret_inode);
 
 /* The program of a pinned link, 0 if there is none. */
 uint32_t weft_link_prog_id(const char *pin);

@@ -49,11 +49,13 @@ static int folder(char *path, const char *pins, unsigned int i)
 		return join(path, "%s/" VERSION_FOLDER, pins);
 	case 2:
 		return weft_pins_path(path, pins, WEFT_PINS_MAP, NULL);
-	default:
+	case 3:
 		return weft_pins_path(path, pins, WEFT_PINS_LINK, NULL);
+	default:
+		return weft_pins_path(path, pins, WEFT_PINS_NETNS, NULL);
 	}
 }
-#define FOLDERS 4u
+#define FOLDERS 5u
 
 static bool is_version(const char *name)
 {
@@ -160,13 +162,13 @@ void weft_pins_take_back(const char *pins, const struct weft_pins_made *made)
 			rmdir(path);
 }
 
-int weft_pins_count_links(const char *pins, size_t *ret_count)
+int weft_pins_count(const char *pins, const char *kind, size_t *ret_count)
 {
 	weft_closedir_on_exit DIR *dir = NULL;
 	char path[PATH_MAX];
 	struct dirent *entry;
 	size_t count = 0;
-	int r = weft_pins_path(path, pins, WEFT_PINS_LINK, NULL);
+	int r = weft_pins_path(path, pins, kind, NULL);
 
 	if (r < 0)
 		return r;
@@ -213,14 +215,15 @@ static int clear_folder(const char *path, bool links, struct weft_err *err)
 
 static int clear_version(const char *pins, const char *version, struct weft_err *err)
 {
+	static const char *const kinds[] = { WEFT_PINS_LINK, WEFT_PINS_NETNS, WEFT_PINS_MAP };
 	char path[PATH_MAX];
 	int r;
 
-	for (unsigned int i = 0; i < 2; i++) {
-		r = join(path, "%s/%s/%s", pins, version, i == 0 ? WEFT_PINS_LINK : WEFT_PINS_MAP);
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(kinds); i++) {
+		r = join(path, "%s/%s/%s", pins, version, kinds[i]);
 		if (r < 0)
 			return weft_err_set(err, r, "the path of the pin folder %s is too long", pins);
-		r = clear_folder(path, i == 0, err);
+		r = clear_folder(path, strcmp(kinds[i], WEFT_PINS_MAP) != 0, err);
 		if (r < 0)
 			return r;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pin folder: <pins>/v1/map and <pins>/v1/link on a BPF filesystem, for root alone. */
+/* The pin folder: <pins>/v1/map, <pins>/v1/link and <pins>/v1/netns on a BPF filesystem, for root alone. */
 #ifndef WEFT_KERNEL_PINS_H
 #define WEFT_KERNEL_PINS_H
 
@@ -11,6 +11,7 @@
 
 #define WEFT_PINS_MAP "map"
 #define WEFT_PINS_LINK "link"
+#define WEFT_PINS_NETNS "netns"
 
 /* "<pins>/v1/<kind>/<name>" into `path` of PATH_MAX bytes; without a name the folder. -ENAMETOOLONG. */
 int weft_pins_path(char *path, const char *pins, const char *kind, const char *name);
@@ -27,8 +28,8 @@ struct weft_pins_made {
 int weft_pins_prepare(const char *pins, struct weft_pins_made *made, struct weft_err *err);
 void weft_pins_take_back(const char *pins, const struct weft_pins_made *made);
 
-/* How many links are pinned; 0 if the folder is not there. */
-int weft_pins_count_links(const char *pins, size_t *ret_count);
+/* How many things of a kind are pinned; 0 if the folder is not there. */
+int weft_pins_count(const char *pins, const char *kind, size_t *ret_count);
 
 /* Detaches and unpins all links and then all maps of this version, or of every version, and removes those folders. */
 int weft_pins_clear(const char *pins, bool every_version, struct weft_err *err);

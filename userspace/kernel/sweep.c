@@ -72,30 +72,49 @@ int weft_kernel_recount(struct weft_kernel *kernel)
 	return weft_kernel_store_setting(kernel, &setting);
 }
 
+/* Runs one iterator or two, while `doomed` is in weft_doomed. */
+static int cut(struct weft_kernel *kernel, const uint64_t *doomed, size_t count, const int *links, size_t link_count, uint32_t *ret_cut)
+{
+	weft_free_on_exit uint32_t *marks = calloc(count ? count : 1, sizeof(*marks));
+	int map = bpf_map__fd(kernel->skel->maps.weft_doomed), r, cleared;
+	__u64 before = kernel->skel->bss->weft_cut_count;
+
+	if (!marks)
+		return -ENOMEM;
+	r = weft_map_update_many(map, sizeof(*doomed), sizeof(*marks), doomed, marks, (uint32_t)count);
+	for (size_t i = 0; r == 0 && i < link_count; i++)
+		r = weft_iter_run(links[i], NULL);
+	/* One left behind would doom whoever gets it next. */
+	cleared = weft_map_delete_many(map, sizeof(*doomed), doomed, (uint32_t)count);
+	if (r < 0 || cleared < 0)
+		return r < 0 ? r : cleared;
+	*ret_cut = (uint32_t)(kernel->skel->bss->weft_cut_count - before);
+	return 0;
+}
+
 int weft_kernel_cut_here(struct weft_kernel *kernel, const uint32_t *ids, size_t count, bool udp_only,
 			 uint32_t *ret_cut)
 {
-	weft_free_on_exit uint32_t *marks = NULL;
-	int doomed = bpf_map__fd(kernel->skel->maps.weft_doomed), r, cleared;
-	__u64 before;
+	const int links[] = { kernel->cut_udp, kernel->cut_tcp };
+	weft_free_on_exit uint64_t *doomed = NULL;
 
 	if (kernel->cut_tcp < 0)
 		return -EOPNOTSUPP;
 	if (count > WEFT_ROLE_MAX_CUT)
 		return -E2BIG;
-	marks = calloc(count ? count : 1, sizeof(*marks));
-	if (!marks)
+	doomed = calloc(count ? count : 1, sizeof(*doomed));
+	if (!doomed)
 		return -ENOMEM;
-	r = weft_map_update_many(doomed, sizeof(*ids), sizeof(*marks), ids, marks, (uint32_t)count);
-	before = kernel->skel->bss->weft_cut_count;
-	if (r == 0 && !udp_only)
-		r = weft_iter_run(kernel->cut_tcp, NULL);
-	if (r == 0)
-		r = weft_iter_run(kernel->cut_udp, NULL);
-	/* An id left behind would doom whoever gets it next. */
-	cleared = weft_map_delete_many(doomed, sizeof(*ids), ids, (uint32_t)count);
-	if (r < 0 || cleared < 0)
-		return r < 0 ? r : cleared;
-	*ret_cut = (uint32_t)(kernel->skel->bss->weft_cut_count - before);
-	return 0;
+	for (size_t i = 0; i < count; i++)
+		doomed[i] = ids[i];
+	return cut(kernel, doomed, count, links, udp_only ? 1 : 2, ret_cut);
+}
+
+int weft_kernel_cut_sockets_here(struct weft_kernel *kernel, const uint64_t *cookies, size_t count, uint32_t *ret_cut)
+{
+	if (kernel->cut_cookie < 0)
+		return -EOPNOTSUPP;
+	if (count > WEFT_ROLE_MAX_CUT)
+		return -E2BIG;
+	return cut(kernel, cookies, count, &kernel->cut_cookie, 1, ret_cut);
 }

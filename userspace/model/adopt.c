@@ -245,6 +245,12 @@ static int adopt_section(struct weft_model *model, const struct section *section
 		return weft_buf_add(&model->optout[0].have, section->key, section->count * section->key_size);
 	case WEFT_MAP_OPTOUT_PORT:
 		return weft_buf_add(&model->optout[1].have, section->key, section->count * section->key_size);
+	case WEFT_MAP_WORKLOAD:
+	case WEFT_MAP_POLICY:
+	case WEFT_MAP_POLICY_SOURCE:
+	case WEFT_MAP_POLICY_CIDR:
+	case WEFT_MAP_POLICY_PORT:
+		return weft_secure_adopt(model, section->map, section->key, section->value, section->count);
 	default:
 		return 0;
 	}
@@ -268,6 +274,7 @@ static void forget(struct weft_model *model)
 	model->place_count = model->orphan_count = model->slot_count = 0;
 	weft_buf_done(&model->optout[0].have);
 	weft_buf_done(&model->optout[1].have);
+	weft_secure_forget(model);
 }
 
 int weft_model_adopt(struct weft_model *model, const void *batch, size_t size, uint64_t now_ns)

@@ -26,6 +26,12 @@ struct run {
 };
 
 enum run_order {
+	/* Policies before who is judged by them, and both before anything leads there. */
+	RUN_POLICY_CIDR,
+	RUN_POLICY_PORT,
+	RUN_POLICY_SOURCE,
+	RUN_POLICY,
+	RUN_WORKLOAD,
 	RUN_ENDPOINT,
 	RUN_WORKLOAD_AT,
 	RUN_ENDPOINT_AT,
@@ -39,6 +45,11 @@ enum run_order {
 	RUN_ENDPOINT_AT_GONE,
 	RUN_WORKLOAD_AT_GONE,
 	RUN_ENDPOINT_GONE,
+	RUN_WORKLOAD_GONE,
+	RUN_POLICY_GONE,
+	RUN_POLICY_SOURCE_GONE,
+	RUN_POLICY_PORT_GONE,
+	RUN_POLICY_CIDR_GONE,
 	RUN_MAX,
 };
 
@@ -55,6 +66,11 @@ struct draft {
 };
 
 static const struct run empty_run[RUN_MAX] = {
+	[RUN_POLICY_CIDR] = { WEFT_MAP_POLICY_CIDR, WEFT_BATCH_UPDATE },
+	[RUN_POLICY_PORT] = { WEFT_MAP_POLICY_PORT, WEFT_BATCH_UPDATE },
+	[RUN_POLICY_SOURCE] = { WEFT_MAP_POLICY_SOURCE, WEFT_BATCH_UPDATE },
+	[RUN_POLICY] = { WEFT_MAP_POLICY, WEFT_BATCH_UPDATE },
+	[RUN_WORKLOAD] = { WEFT_MAP_WORKLOAD, WEFT_BATCH_UPDATE },
 	[RUN_ENDPOINT] = { WEFT_MAP_ENDPOINT, WEFT_BATCH_UPDATE },
 	[RUN_WORKLOAD_AT] = { WEFT_MAP_WORKLOAD_AT, WEFT_BATCH_UPDATE },
 	[RUN_ENDPOINT_AT] = { WEFT_MAP_ENDPOINT_AT, WEFT_BATCH_UPDATE },
@@ -68,6 +84,11 @@ static const struct run empty_run[RUN_MAX] = {
 	[RUN_ENDPOINT_AT_GONE] = { WEFT_MAP_ENDPOINT_AT, WEFT_BATCH_DELETE },
 	[RUN_WORKLOAD_AT_GONE] = { WEFT_MAP_WORKLOAD_AT, WEFT_BATCH_DELETE },
 	[RUN_ENDPOINT_GONE] = { WEFT_MAP_ENDPOINT, WEFT_BATCH_UPDATE },
+	[RUN_WORKLOAD_GONE] = { WEFT_MAP_WORKLOAD, WEFT_BATCH_DELETE },
+	[RUN_POLICY_GONE] = { WEFT_MAP_POLICY, WEFT_BATCH_DELETE },
+	[RUN_POLICY_SOURCE_GONE] = { WEFT_MAP_POLICY_SOURCE, WEFT_BATCH_DELETE },
+	[RUN_POLICY_PORT_GONE] = { WEFT_MAP_POLICY_PORT, WEFT_BATCH_DELETE },
+	[RUN_POLICY_CIDR_GONE] = { WEFT_MAP_POLICY_CIDR, WEFT_BATCH_DELETE },
 };
 
 static void draft_done(struct draft *draft)
@@ -650,6 +671,92 @@ static int draft_optout(struct weft_model *model, const struct weft_optout *opto
 	return 0;
 }
 
+/* ---- the secure lane ---- */
+
+static const struct {
+	const char *name, *what;
+	enum run_order update, gone;
+} secure_run[WEFT_SECURE_MAP_MAX_] = {
+	[WEFT_SECURE_WORKLOAD] = { "weft_workload", "workloads of the secure lane", RUN_WORKLOAD, RUN_WORKLOAD_GONE },
+	[WEFT_SECURE_POLICY] = { "weft_policy", "policy sets", RUN_POLICY, RUN_POLICY_GONE },
+	[WEFT_SECURE_SOURCE] = { "weft_policy_source", "policies by identity", RUN_POLICY_SOURCE, RUN_POLICY_SOURCE_GONE },
+	[WEFT_SECURE_CIDR] = { "weft_policy_cidr", "policies by client address", RUN_POLICY_CIDR, RUN_POLICY_CIDR_GONE },
+	[WEFT_SECURE_PORT] = { "weft_policy_port", "policies by port", RUN_POLICY_PORT, RUN_POLICY_PORT_GONE },
+};
+
+static int emit_gone(struct draft *draft, enum run_order gone, const struct weft_secure_map *map, const char *key,
+		     struct weft_buf *removed)
+{
+	if (emit(&draft->run[gone], key, map->key_size, NULL, 0) < 0)
+		return -ENOMEM;
+	return weft_buf_add(removed, key, map->key_size);
+}
+
+static bool wants(const struct weft_secure_map *map, const struct weft_buf *want, const char *key)
+{
+	size_t size = map->key_size + map->value_size, low = 0, high = want->size / size;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int by = weft_secure_compare(map, want->data + middle * size, key);
+
+		if (by == 0)
+			return true;
+		if (by < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+/* Both are in order of their keys. */
+static int draft_secure_map(struct weft_model *model, struct draft *draft, struct weft_secure_draft *secure, size_t which,
+			    struct weft_err *err)
+{
+	const struct weft_secure_map *map = &model->secure.map[which];
+	const struct weft_buf *want = &secure->want[which], *have = &map->have;
+	struct run *update = &draft->run[secure_run[which].update];
+	size_t size = map->key_size + map->value_size, i = 0, j = 0, peak = 0;
+	int r = 0;
+
+	for (; r == 0 && (i < want->size || j < have->size); peak++) {
+		const char *new = want->data + i, *old = have->data + j;
+		int by = i == want->size ? 1 : j == have->size ? -1 : weft_secure_compare(map, new, old);
+
+		if (by > 0)
+			r = emit_gone(draft, secure_run[which].gone, map, old, &secure->removed[which]);
+		else if (by < 0 || map->unknown || memcmp(new, old, size) != 0)
+			r = emit(update, new, map->key_size, new + map->key_size, map->value_size);
+		i += by <= 0 ? size : 0;
+		j += by >= 0 ? size : 0;
+	}
+	/* What the last batch was to remove is only looked at if that batch failed. */
+	for (size_t at = 0; map->unknown && r == 0 && at < map->removed.size; at += map->key_size, peak++)
+		if (!wants(map, want, map->removed.data + at) && !wants(map, have, map->removed.data + at))
+			r = emit_gone(draft, secure_run[which].gone, map, map->removed.data + at, &secure->removed[which]);
+	for (size_t at = 0; which == WEFT_SECURE_SOURCE && r == 0 && at < secure->extra.size; at += size, peak++) {
+		const char *extra = secure->extra.data + at;
+
+		r = emit(update, extra, map->key_size, extra + map->key_size, map->value_size);
+		if (r == 0)
+			r = emit_gone(draft, secure_run[which].gone, map, extra, &secure->removed[which]);
+	}
+	if (r == 0 && update->count && peak > model->capacity.max_entries[map->map])
+		too_small(draft, (enum weft_map)map->map, secure_run[which].name, secure_run[which].what,
+			  model->capacity.max_entries[map->map], peak, err);
+	return r;
+}
+
+static int draft_secure(struct weft_model *model, struct draft *draft, struct weft_secure_draft *secure, struct weft_err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; secure->built && r == 0 && i < WEFT_SECURE_MAP_MAX_; i++)
+		r = draft_secure_map(model, draft, secure, i, err);
+	return r;
+}
+
 /* ---- the mirror follows ---- */
 
 static void confirm_rows(struct weft_model *model)
@@ -896,16 +1003,25 @@ static int contested_problem(const struct weft_row *row, const struct weft_claim
 				 row->first->rank < loser->rank ? "is older" : "came first", node_port ? "node port" : "address or port");
 }
 
-static int report(const struct weft_model *model, struct weft_problems *problems)
+static int copy_problems(const struct weft_problems *all, struct weft_problems *problems)
+{
+	for (size_t i = 0; i < all->count; i++) {
+		const struct weft_problem *from = &all->item[i];
+
+		if (weft_problems_add(problems, from->severity, from->file, from->line, from->resource, from->path, "%s",
+				      from->text) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int report(const struct weft_model *model, const struct weft_secure_draft *secure, struct weft_problems *problems)
 {
 	for (const struct weft_entry *unit = model->faulty; unit; unit = unit->faulty_next)
-		for (size_t i = 0; i < unit->compiled->problems.count; i++) {
-			const struct weft_problem *from = &unit->compiled->problems.item[i];
-
-			if (weft_problems_add(problems, from->severity, from->file, from->line, from->resource,
-					      from->path, "%s", from->text) < 0)
-				return -ENOMEM;
-		}
+		if (copy_problems(&unit->compiled->problems, problems) < 0)
+			return -ENOMEM;
+	if (copy_problems(secure->built ? &secure->problems : &model->secure.problems, problems) < 0)
+		return -ENOMEM;
 	for (size_t i = 0; i < model->contested_count; i++) {
 		const struct weft_row *row = model->contested[i];
 
@@ -924,6 +1040,7 @@ void weft_plan_done(struct weft_plan *plan)
 	weft_buf_done(&plan->batch);
 	weft_buf_done(&plan->cut);
 	weft_buf_done(&plan->cut_udp);
+	weft_buf_done(&plan->judge);
 	*plan = (struct weft_plan){ 0 };
 }
 
@@ -999,6 +1116,7 @@ int weft_model_commit(struct weft_model *model, uint64_t now_ns, const uint64_t 
 {
 	weft_cleanup(draft_done) struct draft draft = { .live = live, .live_count = live_count, .now_ns = now_ns };
 	weft_cleanup(optout_drafts_done) struct optout_drafts optout = { 0 };
+	weft_cleanup(weft_secure_draft_done) struct weft_secure_draft secure = { 0 };
 	int r;
 
 	memcpy(draft.run, empty_run, sizeof(draft.run));
@@ -1007,7 +1125,9 @@ int weft_model_commit(struct weft_model *model, uint64_t now_ns, const uint64_t 
 	r = weft_model_refresh(model, now_ns, &plan->need, err);
 	if (r < 0)
 		return r;
-	r = report(model, problems);
+	r = weft_secure_build(model, &secure);
+	if (r == 0)
+		r = report(model, &secure, problems);
 	if (r == 0 && !model->names_checked)
 		r = check_names(model, now_ns);
 	free_ranges(model, now_ns);
@@ -1018,6 +1138,10 @@ int weft_model_commit(struct weft_model *model, uint64_t now_ns, const uint64_t 
 		r = draft_rows(model, &draft, err);
 	for (size_t i = 0; r == 0 && i < WEFT_ARRAY_SIZE(model->optout); i++)
 		r = draft_optout(model, &model->optout[i], &draft, &optout.of[i], err);
+	if (r == 0)
+		r = draft_secure(model, &draft, &secure, err);
+	if (r == 0 && secure.built)
+		r = weft_buf_add(&plan->judge, secure.judge.data, secure.judge.size);
 	if (r == 0 && draft.full)
 		r = -ENOSPC;
 	if (r == 0)
@@ -1033,6 +1157,8 @@ int weft_model_commit(struct weft_model *model, uint64_t now_ns, const uint64_t 
 		return r == -ENOSPC ? r : weft_err_set(err, -r, "the configuration cannot be compared with the maps: %m");
 	}
 	confirm(model, &draft, &optout);
+	plan->mesh_changed = secure.built || (model->secure.mesh_dirty && model->secure.map[WEFT_SECURE_WORKLOAD].have.size);
+	weft_secure_confirm(model, &secure);
 	plan->services_changed = draft.services_changed;
 	plan->endpoints_changed = draft.run[RUN_ENDPOINT].count + draft.run[RUN_ENDPOINT_GONE].count;
 	plan->journal = model->journal;
@@ -1071,4 +1197,5 @@ void weft_model_distrust(struct weft_model *model)
 			model->pending[i].since_ns = 0;
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(model->optout); i++)
 		model->optout[i].unknown = true;
+	weft_secure_distrust(model);
 }

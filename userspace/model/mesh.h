@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "weft/abi/maps.h"
 
@@ -64,5 +65,48 @@ struct weft_verdict {
 /* Whether `peer` may connect to port `port` (host order) of workload `to`. An unknown workload is denied. */
 void weft_mesh_judge(const struct weft_mesh *mesh, uint32_t to, const struct weft_peer *peer, uint16_t port,
 		     struct weft_verdict *ret_verdict);
+
+/* ---- the block ---- */
+
+#define WEFT_MESH_MAGIC 0x4853454d54464557ull /* "WEFTMESH" */
+#define WEFT_MESH_VERSION 1
+
+/* Then, each padded to 8 bytes: records, addresses, services, sets, blocks of sets (model/policy.h), text. */
+struct weft_mesh_header {
+	uint64_t magic;
+	uint64_t generation;
+	uint64_t size; /* of all */
+	uint64_t sets_size; /* of all their blocks */
+	uint32_t version;
+	uint32_t workload_count;
+	uint32_t address_count;
+	uint32_t service_count;
+	uint32_t set_count;
+	uint32_t text_size; /* begins and ends with a NUL */
+	uint32_t trust_domain; /* offset of a text, as all of uint32_t below that are called after one */
+	uint32_t pad;
+};
+
+struct weft_mesh_record {
+	uint32_t id; /* ascending */
+	uint32_t flags;
+	uint32_t set; /* index from 1; 0: all are allowed */
+	uint32_t identity, namespace, service_account, name, owner, owner_kind, app, version, region, zone, cluster;
+};
+
+struct weft_mesh_address {
+	struct weft_addr addr; /* ascending */
+	uint32_t record; /* index */
+};
+
+struct weft_mesh_service {
+	uint32_t id; /* ascending */
+	uint32_t host;
+};
+
+struct weft_mesh_set {
+	uint64_t offset; /* from the first block of a set */
+	uint64_t size;
+};
 
 #endif

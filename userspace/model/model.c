@@ -15,6 +15,9 @@ static const struct weft_resource default_mesh = {
 		.metrics = true,
 		.load_balancer = WEFT_SIMPLE_LB_LEAST_REQUEST,
 		.cluster_domain = "cluster.local",
+		.trust_domain = "cluster.local",
+		.root_namespace = "istio-system",
+		.certificate_ttl_s = 86400,
 	},
 };
 
@@ -31,6 +34,7 @@ struct weft_model *weft_model_new(const struct weft_model_options *options, stru
 	model->mesh = &default_mesh;
 	model->optout[0] = (struct weft_optout){ .map = WEFT_MAP_OPTOUT_CIDR, .key_size = sizeof(struct weft_cidr) };
 	model->optout[1] = (struct weft_optout){ .map = WEFT_MAP_OPTOUT_PORT, .key_size = sizeof(struct weft_port) };
+	weft_secure_init(model);
 	model->node = strdup(options->node ? options->node : "");
 	if (!model->node || weft_ranges_init(&model->ranges, options->capacity.max_entries[WEFT_MAP_SLOT]) < 0)
 		return NULL;
@@ -102,6 +106,7 @@ struct weft_model *weft_model_free(struct weft_model *model)
 		weft_buf_done(&model->optout[i].removed);
 	}
 	free(model->departed);
+	weft_secure_done(model);
 	weft_buf_done(&model->journal);
 	weft_names_free(model->names);
 	free(model->node);
@@ -450,7 +455,7 @@ static void replace(struct weft_model *model, struct weft_entry *entry, struct w
 		    struct weft_group *group)
 {
 	struct weft_resource *old = entry->resource;
-	bool bound = *weft_entry_netns(entry);
+	bool bound = *weft_entry_netns(model, entry);
 
 	if (old && is_workload(entry->kind))
 		mark_selecting(model, entry);
@@ -459,6 +464,7 @@ static void replace(struct weft_model *model, struct weft_entry *entry, struct w
 	if (old && entry->kind == WEFT_KIND_DESTINATION_RULE)
 		weft_rules_mark(model, old);
 	group_leave(entry);
+	weft_secure_note(model, old, resource);
 	model->kind_count[entry->kind] += (size_t)!!resource - (size_t)!!old;
 	model->affine += (size_t)is_affine(resource) - (size_t)is_affine(old);
 	entry->resource = resource;
@@ -479,7 +485,7 @@ static void replace(struct weft_model *model, struct weft_entry *entry, struct w
 		break;
 	case WEFT_KIND_POD:
 	case WEFT_KIND_WORKLOAD_ENTRY:
-		entry->moved |= bound != !!*weft_entry_netns(entry);
+		entry->moved |= bound != !!*weft_entry_netns(model, entry);
 		weft_model_mark(model, entry);
 		if (resource)
 			mark_selecting(model, entry);
@@ -571,6 +577,8 @@ uint32_t weft_model_setting_flags(const struct weft_model *model)
 	const struct weft_mesh_config *mesh = weft_model_mesh(model);
 
 	return (mesh->metrics ? WEFT_SETTING_F_METRICS : 0) |
+	       (model->secure.map[WEFT_SECURE_WORKLOAD].have.size ? WEFT_SETTING_F_SECURE : 0) |
+	       (mesh->same_node == WEFT_SAME_NODE_ENCRYPTED ? WEFT_SETTING_F_ENCRYPT_SAME_NODE : 0) |
 	       (mesh->optout_cidrs.count || mesh->optout_port_count ? WEFT_SETTING_F_OPT_OUT : 0);
 }
 
@@ -580,7 +588,7 @@ int weft_model_bindings(const struct weft_model *model,
 	const struct weft_entry *entry;
 
 	for (size_t at = 0; (entry = weft_hash_table_next(&model->entry, &at));) {
-		const char *netns = weft_entry_netns(entry);
+		const char *netns = weft_entry_netns(model, entry);
 		int r;
 
 		if (!*netns || !entry->workload)

@@ -10,11 +10,13 @@
  * compares them with the mirror and emits the difference as a batch
  * (abi/role.h) in an order that never shows a half state:
  *
+ *   0 policies, then who is judged by them    nobody points at them yet; then the flip, one workload at a time
  *   1 endpoints, workloads (new or changed)   nobody points at them yet
  *   2 slots of new ranges                     nobody points at them yet
  *   3 frontends                               the flip, one entry at a time
  *   4 frontends that are gone                 after 3: an address that changes owner is an update, never a gap
  *   5 endpoints that are gone                 state GONE or DRAINING; freed later
+ *   6 workloads, then policies, that are gone
  *
  * An old slot range is reused only GRACE later; an endpoint's index only when
  * nobody holds it (live count 0) and GRACE later.
@@ -66,6 +68,8 @@ struct weft_plan {
 	size_t services_changed;
 	size_t endpoints_changed;
 	uint64_t next_ns; /* call commit again then: something waits for its grace; 0 = nothing does */
+	struct weft_buf judge; /* __u32 ids of workloads of this node: connections to them may be allowed no longer */
+	bool mesh_changed; /* weft_model_mesh_block() may say something else now */
 	struct weft_role_capacity need; /* after -ENOSPC: what the maps that are too small must hold at least, the others 0; the next power of two leaves room to move */
 };
 void weft_plan_done(struct weft_plan *plan);
@@ -101,12 +105,40 @@ size_t weft_model_affine(const struct weft_model *model);
 /* Mesh-wide settings in force (the default if there is no MeshConfig). */
 const struct weft_mesh_config *weft_model_mesh(const struct weft_model *model);
 
-/* WEFT_SETTING_F_METRICS and WEFT_SETTING_F_OPT_OUT as the configuration in force wants them; BYPASS is not the model's. */
+/* WEFT_SETTING_F_METRICS, _OPT_OUT, _SECURE and _ENCRYPT_SAME_NODE as the configuration in force wants them; BYPASS is not the model's. */
 uint32_t weft_model_setting_flags(const struct weft_model *model);
 
 /* Network namespaces to bind: workload id, name of the netns, WEFT_POD_F_. Calls `each` for all; stops at the first non-zero. */
 int weft_model_bindings(const struct weft_model *model,
 			int (*each)(void *context, uint32_t workload, const char *netns, uint32_t flags), void *context);
+
+/*
+ * The secure lane. A workload takes part if it is enrolled: by label istio.io/dataplane-mode: ambient of its own or of its
+ * namespace, or by weft_model_attach(). One that takes part and whose network namespace is known is to be attached.
+ */
+struct weft_attached {
+	uint32_t workload; /* id */
+	const char *netns; /* name of /run/netns, or pid:NUMBER */
+	const char *identity; /* SPIFFE id; "" if it can have none: then it is refused */
+	const char *namespace;
+	const char *name;
+	const struct weft_addr *addr;
+	size_t addr_count;
+};
+
+/* All, as the last commit put them in force. Stops at the first non-zero, which it returns. Nothing outlives `each`. */
+int weft_model_attached(const struct weft_model *model, int (*each)(void *context, const struct weft_attached *attached),
+			void *context);
+
+/*
+ * `weft workload attach`: from the next commit on the Pod, else WorkloadEntry, takes part, in this network namespace, whatever its
+ * labels say; it need not be there yet. Given again, the namespace is replaced. -ENOMEM: as it was. weft_model_detach(): -ENOENT, it was not.
+ */
+int weft_model_attach(struct weft_model *model, const char *namespace, const char *name, const char *netns);
+int weft_model_detach(struct weft_model *model, const char *namespace, const char *name);
+
+/* What proxies are sent (model/mesh.h), as the last commit put it in force. Appended to `out`; -ENOMEM: `out` is as it was. */
+int weft_model_mesh_block(const struct weft_model *model, uint64_t generation, struct weft_buf *out);
 
 /*
  * What is desired now, in words: one line per service port, frontend and

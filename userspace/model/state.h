@@ -210,6 +210,80 @@ struct weft_optout {
 	bool unknown; /* that batch failed */
 };
 
+/* ---- the secure lane: secure.c ---- */
+
+/* A map of the secure lane: records of key and value, in order of their keys' bytes. */
+struct weft_secure_map {
+	uint32_t map;
+	uint32_t key_size, value_size;
+	struct weft_buf have; /* in the kernel, if no batch failed since */
+	struct weft_buf removed; /* keys, by the last batch */
+	bool unknown; /* that batch failed */
+};
+
+enum weft_secure_map_number {
+	WEFT_SECURE_WORKLOAD = 0,
+	WEFT_SECURE_POLICY,
+	WEFT_SECURE_SOURCE,
+	WEFT_SECURE_CIDR,
+	WEFT_SECURE_PORT,
+	WEFT_SECURE_MAP_MAX_
+};
+
+struct weft_secure_set {
+	uint32_t id;
+	bool local; /* of workloads of this node: what identities of this node may is in the kernel too */
+	uint64_t hash;
+	struct weft_buf block; /* model/policy.h */
+};
+
+struct weft_secure_source {
+	uint32_t number;
+	char *identity;
+};
+
+struct weft_secure_sets {
+	struct weft_secure_set *item;
+	size_t count, room;
+};
+
+struct weft_secure_sources {
+	struct weft_secure_source *item;
+	size_t count, room;
+};
+
+struct weft_attach {
+	char *namespace, *name, *netns;
+};
+
+struct weft_secure {
+	bool dirty; /* something that it is made of changed */
+	bool mesh_dirty; /* something else did that proxies are told */
+	bool adopted; /* maps hold sets whose texts nobody here knows */
+	size_t signals; /* resources that enrol workloads; none: there is no secure lane */
+	struct weft_attach *attach; /* weft_model_attach() */
+	size_t attach_count, attach_room;
+	struct weft_secure_map map[WEFT_SECURE_MAP_MAX_];
+	struct weft_secure_sets sets; /* in force */
+	struct weft_secure_sources sources;
+	uint32_t last_set, last_source; /* ids only count up */
+	struct weft_problems problems;
+	struct weft_buf judge, judged; /* workload ids: of a commit that failed, of the last one */
+};
+
+/* What a commit wants of the secure lane. */
+struct weft_secure_draft {
+	bool built; /* else nothing changed */
+	struct weft_buf want[WEFT_SECURE_MAP_MAX_]; /* as weft_secure_map.have */
+	struct weft_buf extra; /* records of weft_policy_source for while old and new sets and identities meet */
+	struct weft_buf removed[WEFT_SECURE_MAP_MAX_];
+	struct weft_secure_sets sets;
+	struct weft_secure_sources sources;
+	uint32_t last_set, last_source;
+	struct weft_problems problems;
+	struct weft_buf judge;
+};
+
 struct weft_list_u32 {
 	uint32_t *item;
 	size_t count, room;
@@ -272,6 +346,8 @@ struct weft_model {
 
 	struct weft_departed *departed;
 	size_t departed_count, departed_room;
+
+	struct weft_secure secure;
 };
 
 struct weft_entry *weft_model_find(const struct weft_model *model, enum weft_kind kind, const char *namespace,
@@ -319,10 +395,41 @@ int weft_compile(struct weft_model *model, struct weft_entry *unit);
 /* Fills entry->claim (not yet in force) of a Pod, WorkloadEntry or Node, and gives the workload its id. */
 int weft_compile_source(struct weft_model *model, struct weft_entry *entry);
 /* May the workload's sockets be left alone, and where are they? "" = not bound. */
-const char *weft_entry_netns(const struct weft_entry *entry);
+const char *weft_entry_netns(const struct weft_model *model, const struct weft_entry *entry);
 bool weft_entry_opted_out(const struct weft_model *model, const struct weft_entry *entry);
 
 /* Whether a workload id still stands for a resource. */
 bool weft_workload_in_use(const struct weft_model *model, uint32_t id);
+
+/* A workload as the secure lane sees it. */
+struct weft_taking_part {
+	const struct weft_attach *attach; /* at run time; NULL: by its labels */
+	const struct weft_pairs *labels;
+	const char *netns; /* "" = not known */
+	const struct weft_addr *addr;
+	size_t addr_count;
+	bool local;
+};
+/* False: it has nothing to do with it. */
+bool weft_secure_takes_part(const struct weft_model *model, const struct weft_entry *entry, struct weft_taking_part *ret_part);
+/* Its SPIFFE id; empty if it can have none. -ENOMEM. */
+int weft_secure_identity(const struct weft_model *model, const struct weft_entry *entry, struct weft_buf *ret_identity);
+/* The set in force of a workload; NULL: none. */
+const struct weft_secure_set *weft_secure_set_of(const struct weft_model *model, uint32_t workload);
+/* What is in force of the workload; NULL: nothing. */
+const struct weft_workload *weft_secure_row_of(const struct weft_model *model, uint32_t workload);
+
+void weft_secure_init(struct weft_model *model);
+void weft_secure_done(struct weft_model *model);
+void weft_secure_draft_done(struct weft_secure_draft *draft);
+/* `old` becomes `new`, either may be NULL. */
+void weft_secure_note(struct weft_model *model, const struct weft_resource *old, const struct weft_resource *new);
+int weft_secure_build(struct weft_model *model, struct weft_secure_draft *ret_draft);
+void weft_secure_confirm(struct weft_model *model, struct weft_secure_draft *draft);
+void weft_secure_distrust(struct weft_model *model);
+int weft_secure_adopt(struct weft_model *model, uint32_t map, const void *key, const void *value, uint32_t count);
+void weft_secure_forget(struct weft_model *model);
+/* -1, 0 or 1 by their keys; records of one map. */
+int weft_secure_compare(const struct weft_secure_map *map, const void *a, const void *b);
 
 #endif

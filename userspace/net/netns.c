@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
+#include <linux/sockios.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -17,6 +19,7 @@
 #include "base/netns_cookie.h"
 
 #define NAMES_DIR "/run/netns"
+#define PID_PREFIX "pid:"
 
 static bool is_netns(int fd)
 {
@@ -34,11 +37,36 @@ static int open_below(int dir, const char *name)
 	return is_netns(fd) ? weft_take_fd(fd) : -EINVAL;
 }
 
+bool weft_netns_is_pid(const char *name)
+{
+	return strncmp(name, PID_PREFIX, strlen(PID_PREFIX)) == 0;
+}
+
+static int open_of_process(const char *name, struct weft_err *err)
+{
+	const char *number = name + strlen(PID_PREFIX);
+	weft_close_on_exit int fd = -1;
+	char path[64];
+
+	if (!*number || number[strspn(number, "0123456789")] || strlen(number) > 10 || *number == '0')
+		return weft_err_set(err, EINVAL, "\"%s\" names no process: give " PID_PREFIX "NUMBER", name);
+	snprintf(path, sizeof(path), "/proc/%s/ns/net", number);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == EACCES)
+		return weft_err_set(err, EACCES,
+				    "cannot open %s: %m; weftd needs CAP_SYS_PTRACE for that, or give the namespace a name in " NAMES_DIR, path);
+	if (fd < 0)
+		return weft_err_set(err, errno, "cannot open %s: %m", path);
+	return is_netns(fd) ? weft_take_fd(fd) : weft_err_set(err, EINVAL, "%s is not a network namespace", path);
+}
+
 int weft_netns_open(const char *name, struct weft_err *err)
 {
 	weft_close_on_exit int dir = -1;
 	int fd;
 
+	if (weft_netns_is_pid(name))
+		return open_of_process(name, err);
 	if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 		return weft_err_set(err, EINVAL,
 				    "\"%s\" is not the name of a network namespace: give a file name of " NAMES_DIR,
@@ -57,6 +85,20 @@ int weft_netns_open_self(void)
 	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
+}
+
+int weft_netns_of_socket(int sock)
+{
+	int fd = ioctl(sock, SIOCGSKNS);
+
+	return fd < 0 ? -errno : fd;
+}
+
+bool weft_netns_same(int a, int b)
+{
+	struct stat left, right;
+
+	return fstat(a, &left) == 0 && fstat(b, &right) == 0 && left.st_dev == right.st_dev && left.st_ino == right.st_ino;
 }
 
 int weft_netns_inode(int netns, ino_t *ret_inode)

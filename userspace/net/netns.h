@@ -13,10 +13,14 @@
 #include "base/err.h"
 
 /*
- * `name` is that of a file below /run/netns, without a slash. Opened without
- * following links, checked to be a network namespace. >= 0, or -ENOENT, -EINVAL with `err`.
+ * `name` is that of a file below /run/netns, without a slash, opened without following links; or "pid:NUMBER", the one of that
+ * process, for which CAP_SYS_PTRACE may be needed. Checked to be a network namespace. >= 0, or -ENOENT, -EINVAL, -EACCES with `err`.
  */
 int weft_netns_open(const char *name, struct weft_err *err);
+/* Whether that is a process's. */
+bool weft_netns_is_pid(const char *name);
+/* That of a socket, as long as CAP_NET_ADMIN is there. */
+int weft_netns_of_socket(int sock);
 int weft_netns_open_self(void);
 /* Inode as /proc/PID/ns/net shows it. */
 int weft_netns_inode(int netns, ino_t *ret_inode);
@@ -24,6 +28,8 @@ int weft_netns_inode(int netns, ino_t *ret_inode);
 int weft_netns_cookie(int netns, uint64_t *ret_cookie);
 /* Calls work(context) with this thread inside `netns`; returns what it returned, or -errno if it could not enter. Aborts if it cannot return. */
 int weft_netns_run(int netns, int (*work)(void *context), void *context);
+/* True for two descriptors of one network namespace. */
+bool weft_netns_same(int a, int b);
 /* Opens all of /run/netns, and this one first. *ret_fds is an array that the caller closes and frees. */
 int weft_netns_open_all(int **ret_fds, size_t *ret_count);
 

@@ -68,7 +68,8 @@ struct weft_hbone_ops {
 	/* Last call for a stream. `err` says it in words. */
 	void (*ended)(void *context, struct weft_hbone_stream *stream, void *user, enum weft_hbone_end end, int status,
 		      const struct weft_hbone_facts *facts, const struct weft_err *err);
-	void (*count)(void *context, unsigned int what); /* enum of lists/proxy.h */
+	/* By lists/proxy.h; only what has no stream that could tell it: HANDSHAKES, HANDSHAKE_FAILED, PEER_REFUSED, BAD_REQUEST, ABUSE. */
+	void (*count)(void *context, unsigned int what);
 	void *context;
 };
 
@@ -77,6 +78,7 @@ struct weft_hbone_limits {
 	unsigned int handshake_ms; /* 0: 5,000 */
 	unsigned int headers_ms; /* for a CONNECT to be answered; 0: 10,000 */
 	unsigned int idle_ms; /* a pooled connection without stream; 0: 300,000 */
+	unsigned int ping_ms; /* between a peer's last byte and our PING; 0: 10,000 */
 	unsigned int connections; /* at most, of both kinds; 0: 10,000 */
 };
 
@@ -122,6 +124,8 @@ void weft_hbone_cut(struct weft_hbone_stream *stream);
 void weft_hbone_recheck(struct weft_hbone *hbone, const struct weft_trust *trust, time_t now);
 /* Sockets that -EINPROGRESS promised; `fd` < 0: there is none, for this error. */
 void weft_hbone_socket(struct weft_hbone *hbone, uint64_t netns, int family, int fd);
+/* For weft_remote_ops.ready: a signature came, or will not, for this waiter, which was the engine's. */
+void weft_hbone_ready(struct weft_hbone *hbone, void *waiter);
 void weft_hbone_facts(const struct weft_hbone_stream *stream, struct weft_hbone_facts *ret_facts);
 /* Stops taking streams: GOAWAY on all connections, those that are open go on. */
 void weft_hbone_drain(struct weft_hbone *hbone);

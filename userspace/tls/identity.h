@@ -32,7 +32,8 @@ time_t weft_identity_not_after(const struct weft_identity *identity);
 
 /*
  * An SSL for one connection, in connect or accept state, without a BIO, in SSL_MODE_ASYNC: SSL_do_handshake() may end in
- * SSL_ERROR_WANT_ASYNC while `keys` signs. A client refuses a server whose id is none of `expected` (NULL-terminated, copied).
+ * SSL_ERROR_WANT_ASYNC while `keys` signs (weft_remote_waiter() around it); afterwards the mode is off, reads and writes are no jobs.
+ * A peer that floods with KeyUpdates looks closed to SSL_read(). A client refuses a server whose id is none of `expected` (NULL-terminated, copied; NULL: any).
  */
 int weft_identity_client(struct weft_identity *identity, const char *const *expected, SSL **ret_ssl);
 int weft_identity_server(struct weft_identity *identity, SSL **ret_ssl);

@@ -23,6 +23,7 @@ struct weft_remote_ops {
 	void (*ready)(void *context, void *waiter);
 	void *context;
 };
+/* -ENOTSUP: an OpenSSL without ASYNC. What still waits at weft_remote_keys_free() fails, keys that are left refuse to sign. */
 int weft_remote_keys_new(const struct weft_remote_ops *ops, struct weft_remote_keys **ret_keys, struct weft_err *err);
 struct weft_remote_keys *weft_remote_keys_free(struct weft_remote_keys *keys);
 WEFT_CLEANUP_DEFINE(struct weft_remote_keys, weft_remote_keys_free);
@@ -32,11 +33,14 @@ int weft_remote_key_new(struct weft_remote_keys *keys, uint64_t key, X509 *certi
 
 /* Who is to be told about signatures that are asked for from here on, until called anew: set it around SSL_do_handshake(). */
 void weft_remote_waiter(struct weft_remote_keys *keys, void *waiter);
-/* `waiter` goes away: what comes for it is dropped. Its SSL is freed after this. */
+/*
+ * `waiter` goes away: what comes for it is dropped. Its SSL, if it waits, is run to the end of its handshake, which fails: after
+ * this it is good for SSL_free() only, and before this its BIO must be there. Not from within a handshake.
+ */
 void weft_remote_forget(struct weft_remote_keys *keys, void *waiter);
 /* A signature came; error != 0: it did not. An unknown serial is ignored. */
 void weft_remote_signed(struct weft_remote_keys *keys, uint32_t serial, int error, const void *signature, size_t size);
-/* `keys` is gone: all that wait fail. */
+/* `keys` is gone: all that wait fail, and are told. New ones are asked for by ops.sign as before. */
 void weft_remote_lost(struct weft_remote_keys *keys);
 
 #endif

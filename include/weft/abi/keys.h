@@ -17,6 +17,8 @@
 #define WEFT_KEYS_MAX_SIGNED 256 /* bytes to be signed, or of a signature: P-256 needs 32 and 72 */
 #define WEFT_KEYS_MAX_ID 2048 /* of a SPIFFE id: SPIFFE-ID section 2.3 */
 #define WEFT_KEYS_MAX_WANTED 4096 /* identities of one node */
+#define WEFT_KEYS_MAX_CHAIN 8 /* certificates that go with an identity */
+#define WEFT_KEYS_MAX_DER (4u << 20) /* of one certificate or CRL */
 #define WEFT_KEYS_MAX_BYTES (16u << 20) /* of a memfd */
 
 enum weft_keys_message_type {

@@ -239,8 +239,9 @@ enum weft_role {
 #define WEFT_SOCK_F_CLOSED 0x20u
 #define WEFT_SOCK_F_PAYLOAD_ACTIVE 0x40u /* bytes_acked counts our SYN */
 #define WEFT_SOCK_F_SECURE 0x80u /* taken to the agent's listener in its pod; endpoint_addr is where the agent is to go */
-#define WEFT_SOCK_F_AGENT 0x100u /* one of the agent's own, marked by main before it handed it out: left alone, not counted */
+#define WEFT_SOCK_F_AGENT 0x100u /* one of the agent's own, marked by main before it handed it out: left alone, not counted; with SECURE: its end of a captured connection */
 #define WEFT_SOCK_F_ATTESTED 0x200u /* peers on one node, each known by its network namespace */
+#define WEFT_SOCK_F_TUNNELLED 0x400u /* in struct weft_conn only: in storage, `tunnelled` says it */
 
 struct weft_sock {
 	struct weft_addr frontend; /* what the application asked for */
@@ -249,7 +250,8 @@ struct weft_sock {
 	__be16 endpoint_port;
 	__u8 protocol;
 	__u8 role; /* enum weft_role */
-	__u8 pad[2];
+	__u8 tunnelled; /* 1: in mutual TLS between agents; on the client's side written beside its owner, once the peer's agent said 200 */
+	__u8 pad;
 	__u32 service;
 	__u32 endpoint; /* id, 0 = none */
 	__u32 workload; /* ours */
@@ -305,6 +307,13 @@ enum weft_outcome {
 	WEFT_OUTCOME_MAX_
 };
 
+enum weft_security {
+	WEFT_SECURITY_NONE = 0,
+	WEFT_SECURITY_ATTESTED,
+	WEFT_SECURITY_MUTUAL_TLS, /* only where the handshake is done */
+	WEFT_SECURITY_MAX_
+};
+
 struct weft_aggregate_key {
 	__u32 source; /* workload */
 	__u32 service;
@@ -312,7 +321,7 @@ struct weft_aggregate_key {
 	__u8 reporter; /* enum weft_reporter */
 	__u8 outcome; /* enum weft_outcome */
 	__u8 protocol;
-	__u8 pad;
+	__u8 security; /* enum weft_security; NONE in the row `other` */
 };
 WEFT_ABI_SIZE(struct weft_aggregate_key, 16);
 
@@ -362,7 +371,7 @@ WEFT_ABI_SIZE(struct weft_histogram, 800);
 
 struct weft_workload {
 	__u32 policy; /* the set in weft_policy that judges connections to it; 0: all are allowed */
-	__u32 source; /* by which weft_policy_source knows its identity: the lowest workload id of those that share it */
+	__u32 source; /* by which weft_policy_source knows its identity: a number that all workloads of this node with that identity share; 0: none */
 	__u32 flags; /* WEFT_WORKLOAD_F_ */
 	__u32 pad;
 };
@@ -387,14 +396,15 @@ struct weft_policy { /* weft_policy: HASH set id (__u32) */
 	struct weft_clauses deny;
 	struct weft_clauses allow;
 	struct weft_clauses dry_deny;
-	struct weft_clauses dry_allow;
+	struct weft_clauses dry_allow; /* with what is allowed anyway, if an ALLOW policy is in dry-run */
 	struct weft_clauses no_source; /* clauses that a peer without identity does not contradict */
 	struct weft_clauses any_address; /* clauses that an address in none of the set's prefixes does not contradict */
+	struct weft_clauses every_address; /* clauses that no address contradicts: all that is certain while the address is not known */
 	struct weft_clauses any_port; /* clauses that a port which the set does not name does not contradict */
 	__u32 flags; /* WEFT_POLICY_F_ */
 	__u32 pad;
 };
-WEFT_ABI_SIZE(struct weft_policy, 232);
+WEFT_ABI_SIZE(struct weft_policy, 264);
 
 /* weft_policy_source: HASH -> struct weft_clauses. A known source without an entry is denied: the tables are not there yet. */
 struct weft_policy_source_key {
@@ -429,7 +439,7 @@ struct weft_capture {
 WEFT_ABI_SIZE(struct weft_capture, 40);
 
 /*
- * ---- weft_captured: HASH -> struct weft_original, from SYN to CLOSE of the application's socket ----
+ * ---- weft_captured: HASH -> struct weft_original, from SYN to the agent's end being there; then it is in that socket's weft_sock ----
  * What SO_ORIGINAL_DST answers the agent (level SOL_IP, size of struct weft_original) on a connection that it accepted.
  */
 struct weft_captured_key {
@@ -454,7 +464,7 @@ struct weft_original {
 };
 WEFT_ABI_SIZE(struct weft_original, 72);
 
-/* ---- weft_attest: HASH -> struct weft_attested, from a SYN to ESTABLISHED or CLOSE ---- */
+/* ---- weft_attest: HASH -> struct weft_attested, from a SYN to the server's end being there, or CLOSE ---- */
 struct weft_attest_key {
 	struct weft_addr client;
 	struct weft_addr server;

@@ -18,3 +18,4 @@ WEFT_FEATURE(SOCK_DIAG_DESTROY, "sock_diag_destroy", OPTIONAL, "sockets are cut 
 WEFT_FEATURE(FETCH_ATOMICS, "fetch_atomics", OPTIONAL, "open connections report their bytes as they go, live counts are exact at every moment", "connections report at their end, live counts are recounted every half minute")
 WEFT_FEATURE(SOCKOPS_NETNS, "sockops_netns", OPTIONAL, "the server's side knows its pod by network namespace", "it knows its pod by address")
 WEFT_FEATURE(NETNS_COOKIE, "netns_cookie", OPTIONAL, "the kernel tells by which cookie programs know a pod's network namespace", "a program of ours is loaded for a moment to ask")
+WEFT_FEATURE(SK_LOOKUP, "sk_lookup", OPTIONAL, "pods of this node can be in the secure lane", "none can: attaching one is refused")

@@ -27,5 +27,5 @@ WEFT_MAP(POLICY_SOURCE, "weft_policy_source", struct weft_policy_source_key, str
 WEFT_MAP(POLICY_CIDR, "weft_policy_cidr", struct weft_policy_cidr_key, struct weft_clauses, CONFIG, "clauses by client address")
 WEFT_MAP(POLICY_PORT, "weft_policy_port", struct weft_policy_port_key, struct weft_clauses, CONFIG, "clauses by destination port")
 WEFT_MAP(CAPTURE, "weft_capture", __u64, struct weft_capture, CONFIG, "listeners of the agent in attached pods")
-WEFT_MAP(CAPTURED, "weft_captured", struct weft_captured_key, struct weft_original, STATE, "where captured connections wanted to go")
+WEFT_MAP(CAPTURED, "weft_captured", struct weft_captured_key, struct weft_original, STATE, "where captured connections on their way want to go")
 WEFT_MAP(ATTEST, "weft_attest", struct weft_attest_key, struct weft_attested, STATE, "connections on their way between pods of this node")

@@ -47,6 +47,8 @@ WEFT_METRIC(COUNTERS_START_TIMESTAMP, "weft_counters_start_timestamp_seconds", G
 WEFT_METRIC(WATCHERS, "weft_watchers", GAUGE, "clients", "Clients that watch connections or refusals now.", "")
 WEFT_METRIC(ROLE_RESTARTS, "weft_agent_role_restarts_total", COUNTER, "restarts", "Times that a role of the agent was started again since the agent's own start.", "role")
 WEFT_METRIC(FEATURE, "weft_feature_present", GAUGE, "", "1 if this kernel has the feature and it is not forced away, else 0.", "feature")
+WEFT_METRIC(PROXY, "weft_proxy_total", COUNTER, "connections", "What became of connections in the secure lane, counted by the proxies that run now.", "event")
+WEFT_METRIC(IDENTITY_EXPIRY, "weft_identity_expiry_seconds", GAUGE, "seconds", "Until the certificate of a local identity ends; 0 once it has.", "identity")
 WEFT_METRIC(BUILD_INFO, "weft_build_info", GAUGE, "", "Always 1; the labels say what runs where.", "version,node")
 
 #undef WEFT_METRIC_SERVICE_

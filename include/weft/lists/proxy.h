@@ -17,3 +17,6 @@ WEFT_PROXY_COUNT(PEER_DENIED, "peer_denied", "tunnels that the peer's agent refu
 WEFT_PROXY_COUNT(NO_IDENTITY, "no_identity", "connections that failed because this node had no certificate for their pod")
 WEFT_PROXY_COUNT(ABUSE, "abuse", "connections that were closed because the peer flooded or stalled")
 WEFT_PROXY_COUNT(LOOP, "loop", "connections to a port of the agent's own")
+WEFT_PROXY_COUNT(PEER_UNKNOWN, "peer_unknown", "connections to an address that the mesh has no identity for")
+WEFT_PROXY_COUNT(NO_SOCKET, "no_socket", "streams that ended because main had no socket for them")
+WEFT_PROXY_COUNT(DRY_RUN_DENIED, "dry_run_denied", "streams that a policy in dry-run would have denied")

@@ -70,6 +70,10 @@ static void test_all(void **state)
 	assert_true(options.json);
 	assert_int_equal(PARSE("--role", "control"), 0);
 	assert_int_equal(options.role, WEFT_AGENT_CONTROL);
+	assert_int_equal(PARSE("--role", "proxy", "--proxy", "63", "--proxies", "64"), 0);
+	assert_int_equal(options.role, WEFT_AGENT_PROXY);
+	assert_int_equal(options.proxy, 63);
+	assert_int_equal(options.proxies, 64);
 }
 
 static void test_repeated(void **state)
@@ -102,6 +106,12 @@ static void test_wrong(void **state)
 		{ { "--metrics", "9464" }, "expected an address and a port" },
 		{ { "--metrics", "localhost:9464" }, "expected an address and a port" },
 		{ { "--log-level", "loud" }, "--log-level loud" },
+		{ { "--proxies", "0" }, "--proxies 0: expected a number from 1 to 64" },
+		{ { "--proxies", "65" }, "--proxies 65: expected a number from 1 to 64" },
+		{ { "--proxies", "-1" }, "expected a number" },
+		{ { "--proxies", "2x" }, "expected a number" },
+		{ { "--proxies", "" }, "expected a number" },
+		{ { "--proxy", "64" }, "--proxy 64: expected a number from 0 to 63" },
 		{ { "--without-feature", "magic" }, "there is no such feature" },
 		{ { "--map-size", "frontend" }, "expected NAME=N" },
 		{ { "--map-size", "frontend=" }, "expected NAME=N" },
@@ -180,10 +190,11 @@ static void test_help(void **state)
 		memcpy(name, "--", 2);
 		options_seen++;
 		assert_null(strstr(name, "role"));
+		assert_string_not_equal(name, "--proxy");
 		parse((const char *const[]){ name, NULL }, &options, &err);
 		assert_null(strstr(err.text, "no such option"));
 	}
-	assert_int_equal(options_seen, 18);
+	assert_int_equal(options_seen, 19);
 	free(text);
 }
 

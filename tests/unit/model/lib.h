@@ -66,7 +66,18 @@ struct toy_row {
 	bool used;
 };
 
+/* Of the secure lane's maps. */
+struct toy_big {
+	uint32_t map;
+	char key[24];
+	char value[264];
+};
+
+#define TOY_BIG_MAX 1024
+
 struct toy {
+	struct toy_big big[TOY_BIG_MAX];
+	size_t big_count;
 	struct weft_slot slot[TOY_MAX];
 	struct weft_endpoint endpoint[TOY_MAX];
 	struct toy_row row[WEFT_MAP_MAX_][TOY_MAX];
@@ -77,6 +88,15 @@ struct toy {
 static inline size_t toy_key_size(uint32_t map)
 {
 	switch (map) {
+	case WEFT_MAP_WORKLOAD:
+	case WEFT_MAP_POLICY:
+		return sizeof(uint32_t);
+	case WEFT_MAP_POLICY_SOURCE:
+		return sizeof(struct weft_policy_source_key);
+	case WEFT_MAP_POLICY_CIDR:
+		return sizeof(struct weft_policy_cidr_key);
+	case WEFT_MAP_POLICY_PORT:
+		return sizeof(struct weft_policy_port_key);
 	case WEFT_MAP_WORKLOAD_AT:
 		return sizeof(struct weft_addr);
 	case WEFT_MAP_OPTOUT_CIDR:
@@ -94,6 +114,14 @@ static inline size_t toy_key_size(uint32_t map)
 static inline size_t toy_value_size(uint32_t map)
 {
 	switch (map) {
+	case WEFT_MAP_WORKLOAD:
+		return sizeof(struct weft_workload);
+	case WEFT_MAP_POLICY:
+		return sizeof(struct weft_policy);
+	case WEFT_MAP_POLICY_SOURCE:
+	case WEFT_MAP_POLICY_CIDR:
+	case WEFT_MAP_POLICY_PORT:
+		return sizeof(struct weft_clauses);
 	case WEFT_MAP_FRONTEND:
 		return sizeof(struct weft_frontend);
 	case WEFT_MAP_ENDPOINT_AT:
@@ -118,11 +146,48 @@ static inline struct toy_row *toy_find(struct toy *toy, uint32_t map, const void
 	return NULL;
 }
 
+static inline bool toy_is_big(uint32_t map)
+{
+	return map == WEFT_MAP_WORKLOAD || (map >= WEFT_MAP_POLICY && map <= WEFT_MAP_POLICY_PORT);
+}
+
+/* NULL: it is not there. */
+static inline void *toy_big_find(const struct toy *toy, uint32_t map, const void *key)
+{
+	for (size_t i = 0; i < toy->big_count; i++)
+		if (toy->big[i].map == map && memcmp(toy->big[i].key, key, toy_key_size(map)) == 0)
+			return (void *)toy->big[i].value;
+	return NULL;
+}
+
+static inline void toy_big_write(struct toy *toy, uint32_t map, uint32_t op, const void *key, const void *value)
+{
+	char *have = toy_big_find(toy, map, key);
+	struct toy_big *row = have ? (struct toy_big *)(void *)(have - offsetof(struct toy_big, value)) : NULL;
+
+	if (op == WEFT_BATCH_DELETE) {
+		if (row)
+			*row = toy->big[--toy->big_count];
+		return;
+	}
+	if (!row) {
+		assert_in_range(toy->big_count, 0, TOY_BIG_MAX - 1);
+		row = &toy->big[toy->big_count++];
+		*row = (struct toy_big){ .map = map };
+		memcpy(row->key, key, toy_key_size(map));
+	}
+	memcpy(row->value, value, toy_value_size(map));
+}
+
 static inline void toy_write(struct toy *toy, uint32_t map, uint32_t op, const void *key, const void *value)
 {
 	struct toy_row *row;
 	uint32_t index;
 
+	if (toy_is_big(map)) {
+		toy_big_write(toy, map, op, key, value);
+		return;
+	}
 	if (map == WEFT_MAP_SLOT || map == WEFT_MAP_ENDPOINT) {
 		memcpy(&index, key, 4);
 		assert_in_range(index, 0, TOY_MAX - 1);
@@ -160,7 +225,8 @@ static inline size_t toy_apply_some(struct toy *toy, const struct weft_buf *batc
 		const char *keys, *values;
 
 		memcpy(&run, at, sizeof(run));
-		assert_in_range(run.map, WEFT_MAP_FRONTEND, WEFT_MAP_OPTOUT_PORT);
+		if (!toy_is_big(run.map))
+			assert_in_range(run.map, WEFT_MAP_FRONTEND, WEFT_MAP_OPTOUT_PORT);
 		keys = at + sizeof(run);
 		values = keys + ((run.count * toy_key_size(run.map) + 7) & ~7ull);
 		for (uint32_t i = 0; i < run.count && writes < limit; i++) {
@@ -206,6 +272,15 @@ static inline void toy_read(const struct toy *toy, struct weft_buf *batch)
 				     map == WEFT_MAP_ENDPOINT ? (const void *)&toy->endpoint[i] :
 								(const void *)&toy->row[map][i].frontend,
 				     toy_value_size(map));
+		weft_buf_reserve(batch, -batch->size & 7, NULL);
+	}
+	for (size_t i = 0; i < toy->big_count; i++) {
+		struct weft_batch_run run = { .map = toy->big[i].map, .op = WEFT_BATCH_UPDATE, .count = 1 };
+
+		weft_buf_add(batch, &run, sizeof(run));
+		weft_buf_add(batch, toy->big[i].key, toy_key_size(run.map));
+		weft_buf_reserve(batch, -batch->size & 7, NULL);
+		weft_buf_add(batch, toy->big[i].value, toy_value_size(run.map));
 		weft_buf_reserve(batch, -batch->size & 7, NULL);
 	}
 }

@@ -1,0 +1,180 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Attaching a workload and taking it back: what is in its namespace meanwhile, and that nothing of it stays.
+
+    client (node-1) ──> web (node-2): attached by its record, by `weft workload attach`, not at all
+"""
+
+from mesh import *
+
+
+def topology(lab):
+    prepare(lab, ["client", "late"], ["web", "holder"])
+    lab.web.serve(80, mode="ends")
+    lab.late.serve(80)
+    pods = (lab.client, lab.web, lab.late, lab.holder)
+    for pod in pods:
+        wait_for(lambda p=pod: not sh("ip", "-n", p.netns, "-6", "address", "show", "tentative"), "duplicate address detection to be over")
+    lab.before = {pod.name: inside(pod) for pod in pods}
+    start_all(lab, [lab.client, lab.web], *web_service(lab.web))
+    write_all(lab, "late.yaml", [pod_resource(pod) for pod in (lab.late, lab.holder)])
+
+
+def _sysctls():
+    """Every setting of this process's network namespace that can be read."""
+    values = {}
+    for path in pathlib.Path("/proc/sys/net").rglob("*"):
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                values[str(path)] = path.read_text()
+    return {name: value for name, value in values.items() if not name.endswith(("_cookie", "nf_conntrack_count", "somaxconn")) and "route/flush" not in name}
+
+
+def inside(pod):
+    """What of a pod's namespace an agent could change."""
+    def run(*argv):
+        return sh("nsenter", f"--net=/run/netns/{pod.netns}", *argv)
+
+    return {
+        "rules": run("ip", "rule") + run("ip", "-6", "rule"),
+        "routes": run("ip", "route", "show", "table", "all") + run("ip", "-6", "route", "show", "table", "all"),
+        "links": [link["ifname"] for link in json.loads(run("ip", "-j", "link"))],
+        "agent's listeners": run("ss", "-Hltn", "sport = :15001 or sport = :15008"),
+        "nft": run("nft", "list", "ruleset"),
+        "sysctls": pod.run(_sysctls),
+    }
+
+
+def programs(pod):
+    """BPF programs on a pod's namespace."""
+    netns = os.stat(f"/run/netns/{pod.netns}").st_ino
+    return [link["id"] for link in json.loads(sh("bpftool", "-j", "link", "list") or "[]") if link.get("netns_ino") == netns]
+
+
+def changed(pod, before):
+    return {what: (before[what], now) for what, now in inside(pod).items() if now != before[what]}
+
+
+def as_before(lab, pod):
+    wait_for(lambda: not programs(pod) and not changed(pod, lab.before[pod.name]), lambda: f"{pod} to be as before: {changed(pod, lab.before[pod.name])}, programs {programs(pod)}")
+
+
+def test_only_what_is_documented(lab):
+    for pod in (lab.client, lab.web):
+        was, now = lab.before[pod.name], inside(pod)
+        sysctls = {name for name in now["sysctls"] if now["sysctls"][name] != was["sysctls"].get(name)}
+        true(sysctls <= {"/proc/sys/net/ipv4/tcp_fwmark_accept"}, f"sysctls {sysctls}")
+        equal((now["nft"].strip(), now["links"]), ("", was["links"]), "packet filter and links")
+        true(now["rules"] != was["rules"] and "fwmark" in now["rules"], "the rule for what the agent dials")
+        true(listening(pod, 15001) and listening(pod, HBONE), "listeners")
+        true(programs(pod), "the program for what comes in")
+
+
+def test_by_command(lab):
+    """A pod whose record does not enrol it."""
+    lab.weft("workload", "attach", "default/late", "--netns", lab.late.netns)
+    wait_attached(lab.late, spiffe(lab.late, "default"))
+    with Wire(lab) as wire:
+        gets_through(lab.late, VIP, marker=b"by command")
+        equal(wire.showing(b"by command"), [], "flows that show what was said")
+    row = next(row for row in lab.weft("workload", "list") if row["name"] == "late")
+    true(row.get("attached"), f"weft workload list says {row}")
+    lab.weft("workload", "detach", "default/late")
+    as_before(lab, lab.late)
+    equal(lab.client.who(lab.late.ip, 80), "late")
+
+
+def test_attaching_twice_is_no_error(lab):
+    for _ in range(2):
+        lab.weft("workload", "attach", "default/late", "--netns", lab.late.netns)
+    wait_attached(lab.late, spiffe(lab.late, "default"))
+    lab.weft("workload", "detach", "default/late")
+    as_before(lab, lab.late)
+
+
+def test_wrong_words(lab):
+    for words, part in ((("attach", "default/nobody", "--netns", lab.late.netns), "nobody"), (("attach", "default/late", "--netns", "no-such-netns"), "no-such-netns"),
+                        (("attach", "default/late", "--netns", "../../etc/passwd"), "passwd"), (("attach", "default/late", "--netns", "pid:0"), "pid:0"),
+                        (("attach", "late"), "late"), (("detach", "default/nobody"), "nobody")):
+        code, out, err = lab.cli("workload", *words)
+        true(code != 0, f"weft workload {words} was taken: {out}")
+        contains(err, part, f"what weft workload {words} says")
+
+
+def test_record_gone(lab):
+    """Its listeners and rules go with the record, and come back with it."""
+    apply_all(lab, "pods.yaml", [enrolled(lab.client)])
+    as_before(lab, lab.web)
+    equal(gets_through(lab.client, lab.web.ip)[0], "web")
+    apply_all(lab, "pods.yaml", [enrolled(lab.client), enrolled(lab.web)])
+    wait_attached(lab.web)
+    with Wire(lab) as wire:
+        gets_through(lab.client, lab.web.ip, marker=b"once more")
+        equal(wire.showing(b"once more"), [], "flows that show what was said")
+
+
+def test_opt_out_by_label(lab):
+    apply_all(lab, "pods.yaml", [enrolled(lab.client), enrolled(lab.web, labels={"istio.io/dataplane-mode": "none"})])
+    as_before(lab, lab.web)
+    apply_all(lab, "pods.yaml", [enrolled(lab.client), enrolled(lab.web)])
+    wait_attached(lab.web)
+
+
+def test_enrolled_by_namespace(lab):
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "labels": AMBIENT}}
+    write_all(lab, "namespace.yaml", [namespace])
+    wait_attached(lab.late, spiffe(lab.late, "default"))
+    forget_all(lab, "namespace.yaml")
+    as_before(lab, lab.late)
+    as_before(lab, lab.holder)
+
+
+def test_a_port_that_an_application_holds(lab):
+    """Is named, with who needs it; the pod is left as it is."""
+    for port in (15001, HBONE):
+        holder = lab.holder.serve(port)
+        wait_for(lambda p=port: listening(lab.holder, p), "the application to listen")
+        code, _out, err = lab.two.cli("workload", "attach", "default/holder", "--netns", lab.holder.netns)
+        true(code != 0, "it was attached all the same")
+        contains(err, str(port), "which port")
+        contains(err, "holder", "whose")
+        holder.kill()
+        wait_for(lambda: not changed(lab.holder, lab.before["holder"]) and not programs(lab.holder), "the pod to be as before")
+
+
+def test_ports_of_the_agent_are_no_targets(lab):
+    for port in (15001, 15006, HBONE, 15080):
+        for pod in (lab.client, lab.web):
+            is_refused(lab.client, pod.ip, port, what=f"{pod}:{port}")
+
+
+def test_a_namespace_that_goes(lab):
+    """With the pod still attached: the agent goes on."""
+    goner = lab.pod("goner")
+    apply_all(lab, "goner.yaml", [enrolled(goner)])
+    wait_attached(goner)
+    if goner.channel:
+        goner.channel.close()
+        goner.channel = None
+    ip(lab.node.netns, f"link del v{goner.ip.rsplit('.', 1)[1]}")
+    os.close(goner.netns_fd)
+    sh("ip", "netns", "del", goner.netns)
+    del lab.pods["goner"]
+    gets_through(lab.client, VIP)
+    remove_all(lab, "goner.yaml")
+    gets_through(lab.client, VIP)
+    equal(lab.metric("weft_agent_role_restarts_total"), 0, "restarts")
+
+
+def test_a_stopped_agent_and_uninstall(lab):
+    """weftd --uninstall, or what takes an instance away, leaves no pod as it was attached."""
+    lab.two.stop()
+    code, out, err = lab.two.cli("uninstall")
+    true(code == 0, f"weft uninstall: {err or out}")
+    as_before(lab, lab.web)
+    lab.two.start()
+    wait_attached(lab.web)
+    gets_through(lab.client, VIP)
+
+
+main(topology)

@@ -1,0 +1,78 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates of thirty seconds are renewed under traffic, at half their life; connections know nothing of it.
+
+    client ──> web:80 (node-2), new connections and old ones, for longer than two certificates live
+"""
+
+from mesh import *
+
+TTL = 30
+
+
+def topology(lab):
+    prepare(lab, ["client"], ["web"])
+    lab.web.serve(80)
+    start_all(lab, [lab.client, lab.web], *web_service(lab.web), config={"identity": {"certificateTTL": f"{TTL}s"}})
+
+
+def serials(lab):
+    return {row["identity"]: row["serial"] for node_lab in (lab, lab.two) for row in node_lab.weft("identity", "list")}
+
+
+def test_renewed_under_traffic(lab):
+    first = serials(lab)
+    equal(set(first), {spiffe(lab.client), spiffe(lab.web)})
+    load = lab.client.load(VIP, 80)
+    with lab.client.connect(VIP, 80) as old:
+        read_name(old)
+        start = time.monotonic()
+        wait_for(lambda: not set(serials(lab).values()) & set(first.values()), "both certificates to be others", TTL)
+        took = time.monotonic() - start
+        true(took > TTL * 0.25, f"renewed after {took:.1f} s of {TTL}")
+        while time.monotonic() < start + TTL + 5:
+            still_open(old)
+            time.sleep(0.5)
+    result = load.stop().result()
+    equal(result["errors"], {}, "errors of new connections")
+    true(result["ok"] > 0, "no connection was made")
+
+
+def test_expiry_can_be_seen(lab):
+    left = lab.metric("weft_identity_expiry_seconds", identity=spiffe(lab.client))
+    true(0 < left <= TTL, f"seconds to expiry: {left}")
+    row = lab.weft("identity", "show", spiffe(lab.client))
+    contains(json.dumps(row), spiffe(lab.client))
+
+
+def test_keys_are_in_keys_alone(lab):
+    """No other process has the authority's private number, in either byte order, nor any private key in a form that files have; no log has one."""
+    gets_through(lab.client, VIP)
+    for node_lab in (lab, lab.two):
+        true(node_lab.role("keys"), "there is no role keys")
+        number = weft_ca(node_lab).key.private_numbers().private_value.to_bytes(32, "big")
+        for role in node_lab.status()["roles"]:
+            if role["role"] == "keys" or not role["pid"]:
+                continue
+            data = _memory(role["pid"])
+            true(len(data) > 1 << 16, f"the memory of {role['role']} could not be read")
+            # PEM; and ECPrivateKey of RFC 5915 with a key of 32 bytes, whatever follows it
+            for form in (b"PRIVATE KEY-----", b"\x02\x01\x01\x04\x20", number, number[::-1]):
+                true(form not in data, f"{role['role']} of {node_lab.node_name} has a private key in its memory")
+        true("PRIVATE KEY" not in node_lab.log.read_text(errors="replace"), "a private key in the log")
+
+
+def _memory(pid):
+    data = bytearray()
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, flags, *rest = line.split()
+            if flags.startswith("rw") and "[v" not in line:
+                begin, end = (int(part, 16) for part in span.split("-"))
+                with contextlib.suppress(OSError, ValueError, OverflowError):
+                    memory.seek(begin)
+                    data += memory.read(min(end - begin, 64 << 20))
+    return bytes(data)
+
+
+main(topology)

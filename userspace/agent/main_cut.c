@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/role_main.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "net/netns.h"
+#include "net/sock_destroy.h"
+
+struct netns_list {
+	int *fds;
+	size_t count;
+};
+
+static void close_list(struct netns_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		close(list->fds[i]);
+	free(list->fds);
+}
+
+/* Those of pods that have no name in /run/netns are added. */
+static int add_pod(void *context, uint64_t cookie, int netns)
+{
+	struct netns_list *list = context;
+	size_t room = list->count;
+	int r;
+
+	(void)cookie;
+	for (size_t i = 0; i < list->count; i++)
+		if (weft_netns_same(list->fds[i], netns))
+			return 0;
+	r = weft_grow(&list->fds, &room, list->count + 1, sizeof(*list->fds));
+	if (r < 0)
+		return r;
+	r = fcntl(netns, F_DUPFD_CLOEXEC, WEFT_FD_END_);
+	if (r < 0)
+		return -errno;
+	list->fds[list->count++] = r;
+	return 0;
+}
+
+/* The first failure is returned after all were tried. */
+static int everywhere(struct weft_main *role, int (*work)(void *context, int netns), void *context)
+{
+	weft_cleanup(close_list) struct netns_list list = { 0 };
+	int r = weft_netns_open_all(&list.fds, &list.count), result;
+
+	if (r < 0)
+		return r;
+	result = weft_main_each_pod(role, add_pod, &list);
+	for (size_t i = 0; i < list.count; i++) {
+		r = work(context, list.fds[i]);
+		if (r < 0 && result == 0)
+			result = r;
+	}
+	return result;
+}
+
+/* The sockets of these endpoints, or these sockets, by netlink: for kernels where no program may destroy one. */
+struct diag_cut {
+	const struct weft_conn *conn;
+	size_t count;
+	const __u32 *ids; /* sorted; NULL: by cookie */
+	size_t id_count;
+	const __u64 *cookies; /* sorted */
+	size_t cookie_count;
+	bool udp_only;
+	ino_t inode;
+	uint32_t cut;
+};
+
+static int compare_ids(const void *a, const void *b)
+{
+	__u32 left = *(const __u32 *)a, right = *(const __u32 *)b;
+
+	return left < right ? -1 : left > right;
+}
+
+static int compare_cookies(const void *a, const void *b)
+{
+	__u64 left = *(const __u64 *)a, right = *(const __u64 *)b;
+
+	return left < right ? -1 : left > right;
+}
+
+static bool is_meant(const struct diag_cut *cut, const struct weft_conn *conn)
+{
+	if (!cut->ids)
+		return conn->protocol == IPPROTO_TCP && bsearch(&conn->cookie, cut->cookies, cut->cookie_count, sizeof(*cut->cookies), compare_cookies);
+	return conn->role == WEFT_ROLE_CLIENT && conn->endpoint && (!cut->udp_only || conn->protocol == IPPROTO_UDP) &&
+	       /* else disconnected since, and serving others by now */
+	       (conn->protocol != IPPROTO_UDP || conn->state == TCP_ESTABLISHED) &&
+	       bsearch(&conn->endpoint, cut->ids, cut->id_count, sizeof(*cut->ids), compare_ids);
+}
+
+static int diag_cut_here(void *context)
+{
+	struct diag_cut *cut = context;
+
+	for (size_t i = 0; i < cut->count; i++) {
+		const struct weft_conn *conn = &cut->conn[i];
+		struct weft_err err;
+		int r;
+
+		if (conn->netns_inode != cut->inode || !is_meant(cut, conn))
+			continue;
+		r = weft_sock_destroy(conn, &err);
+		if (r == 0)
+			cut->cut++;
+		else if (r != -ENOENT)
+			return r;
+	}
+	return 0;
+}
+
+static int diag_cut_in(void *context, int netns)
+{
+	struct diag_cut *cut = context;
+	int r = weft_netns_inode(netns, &cut->inode);
+
+	return r < 0 ? r : weft_netns_run(netns, diag_cut_here, cut);
+}
+
+static int cut_by_diag(struct weft_main *role, struct diag_cut *cut, uint32_t *ret_cut)
+{
+	weft_cleanup(weft_buf_done) struct weft_buf conns = WEFT_BUF_INIT;
+	int r = role->features >> WEFT_FEATURE_SOCK_DIAG_DESTROY & 1 ? weft_kernel_conns(role->kernel, &conns) : -EOPNOTSUPP;
+
+	if (r < 0)
+		return r;
+	cut->conn = (const struct weft_conn *)conns.data;
+	cut->count = conns.size / sizeof(struct weft_conn);
+	r = everywhere(role, diag_cut_in, cut);
+	*ret_cut = cut->cut;
+	return r;
+}
+
+struct kernel_cut {
+	struct weft_kernel *kernel;
+	const __u32 *ids; /* NULL: by cookie */
+	const __u64 *cookies;
+	size_t count;
+	bool udp_only;
+	uint32_t cut;
+};
+
+static int kernel_cut_here(void *context)
+{
+	struct kernel_cut *cut = context;
+	uint32_t here = 0;
+	int r = cut->ids ? weft_kernel_cut_here(cut->kernel, cut->ids, cut->count, cut->udp_only, &here)
+			 : weft_kernel_cut_sockets_here(cut->kernel, (const uint64_t *)cut->cookies, cut->count, &here);
+
+	cut->cut += here;
+	return r;
+}
+
+static int kernel_cut_in(void *context, int netns)
+{
+	return weft_netns_run(netns, kernel_cut_here, context);
+}
+
+static int cut_by_program(struct weft_main *role, struct kernel_cut *cut, uint32_t *ret_cut)
+{
+	int r = everywhere(role, kernel_cut_in, cut);
+
+	*ret_cut = cut->cut;
+	return r;
+}
+
+/* A copy in order; the caller's. */
+static void *sorted(const void *items, size_t count, size_t size, int (*compare)(const void *a, const void *b))
+{
+	void *copy = malloc(count * size + 1);
+
+	if (!copy)
+		return NULL;
+	memcpy(copy, items, count * size);
+	qsort(copy, count, size, compare);
+	return copy;
+}
+
+int weft_main_cut(struct weft_main *role, const __u32 *ids, size_t count, bool udp_only, uint32_t *ret_cut)
+{
+	struct kernel_cut cut = { .kernel = role->kernel, .ids = ids, .count = count, .udp_only = udp_only };
+	weft_free_on_exit __u32 *in_order = NULL;
+	struct diag_cut diag = { .id_count = count, .udp_only = udp_only };
+
+	if (role->features >> WEFT_FEATURE_SOCK_DESTROY & 1)
+		return cut_by_program(role, &cut, ret_cut);
+	diag.ids = in_order = sorted(ids, count, sizeof(*ids), compare_ids);
+	return in_order ? cut_by_diag(role, &diag, ret_cut) : -ENOMEM;
+}
+
+int weft_main_cut_sockets(struct weft_main *role, const __u64 *cookies, size_t count, uint32_t *ret_cut)
+{
+	struct kernel_cut cut = { .kernel = role->kernel, .cookies = cookies, .count = count };
+	weft_free_on_exit __u64 *in_order = NULL;
+	struct diag_cut diag = { .cookie_count = count };
+
+	if (role->features >> WEFT_FEATURE_SOCK_DESTROY & 1)
+		return cut_by_program(role, &cut, ret_cut);
+	diag.cookies = in_order = sorted(cookies, count, sizeof(*cookies), compare_cookies);
+	return in_order ? cut_by_diag(role, &diag, ret_cut) : -ENOMEM;
+}
