@@ -162,6 +162,7 @@ static void workloads(struct weft_reader *reader)
 		   { "10.0.3.1", 3 }, { "10.0.9.1", 4 },  { "10.0.9.2", 5 } };
 	const __u64 netns[] = { 4097, 4098, 4099 };
 	const struct weft_pod pod[] = { { 1, 0 }, { 4, 0 }, { 5, WEFT_POD_F_OPT_OUT } };
+	const struct weft_capture capture = { .workload = 1 };
 
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(at); i++) {
 		struct weft_addr key = addr(at[i].address);
@@ -170,6 +171,7 @@ static void workloads(struct weft_reader *reader)
 	}
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(pod); i++)
 		put(reader, WEFT_MAP_POD, &netns[i], &pod[i]);
+	put(reader, WEFT_MAP_CAPTURE, &netns[0], &capture);
 }
 
 static void exceptions(struct weft_reader *reader)

@@ -62,6 +62,14 @@ EVENTS = [
      "duration_ns": 1500000000, "cookie": 74, "netns": 0},
 ]
 
+# The second one is of another pod that happens to have the same addresses.
+CONNECTIONS = [
+    {"netns": netns, "role": role, "local": local, "remote": remote, "peer": "10.0.9.1:15008", "security": "mutual_tls",
+     "identity": f"spiffe://cluster.local/ns/shop/sa/{own}", "peer_identity": f"spiffe://cluster.local/ns/shop/sa/{peer}", "sent": 1, "received": 2,
+     "start_ns": 3} for netns, role, local, remote, own, peer in (
+        (4098, "client", "10.0.9.1:41000", "10.0.9.1:15001", "client", "web"), (5000, "server", "10.0.1.1:8080", "10.0.9.1:41000", "wrong", "wrong"),
+        (4097, "server", "10.0.1.1:8080", "10.0.9.1:41000", "web", "client"))]
+
 ANSWERS = {
     "status": {"status": {
         "version": "0.1.0", "node": "node-a", "ready": True, "adopted": True, "bypass": False,
@@ -75,6 +83,14 @@ ANSWERS = {
                                       "path": "$.spec.healthCheckNodePort", "text": "is not honoured yet"}]},
     "feature.list": {"features": [{"name": "btf", "there": True, "forced": False}, {"name": "set_retval", "there": False, "forced": True}]},
     "log.get": {"level": "info"},
+    "identity.list": {"identities": [
+        {"identity": "spiffe://cluster.local/ns/shop/sa/web", "serial": "0A1B2C", "not_before": 1700000000, "not_after": 1700086400,
+         "expires_ns": 43200000000000, "certificates": 2, "pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
+        {"identity": "spiffe://cluster.local/ns/shop/sa/old", "serial": "0F", "not_before": 1600000000, "not_after": 1600086400, "expires_ns": 0,
+         "certificates": 1, "pem": "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n"}]},
+    "workload.attached": {"workloads": [{"workload": 3, "who": "shop/kv-0", "netns": "kv", "attached": False, "cookie": 0,
+                                         "why": "shop/kv-0 cannot be attached: its network namespace kv does not exist"}]},
+    "conn.secure": {"connections": CONNECTIONS},
     "conn.watch": {},
 }
 
@@ -85,6 +101,10 @@ def answer(request):
         return {"ok": True, "level": request["level"]}
     if name == "bypass.set":
         return {"ok": True, "bypass": request["on"]}
+    if name == "workload.attach" and request["netns"] == "taken":
+        return {"ok": False, "error": f"{request['workload']} cannot be attached: an application in it holds port 15008"}
+    if name in ("workload.attach", "workload.detach"):
+        return {"ok": True, "workload": request["workload"], "attached": name == "workload.attach"}
     if name in ANSWERS:
         return {"ok": True, **ANSWERS[name]}
     return {"ok": False, "error": "unknown request"}

@@ -75,8 +75,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	answer = data + 1;
 	answer_size = size - 1;
 	command = command_of(data[0]);
+	/* A command is never run without what it requires. */
+	for (const struct weft_argument *argument = command->arguments; argument && argument->sentence; argument++)
+		if (argument->required)
+			args.text[argument->slot] = "namespace/name";
 	if (data[0] & 0x80)
 		output.ops = &weft_output_text_ops;
+	for (const struct weft_argument *argument = command->arguments; argument && argument->sentence; argument++)
+		if (argument->required)
+			args.text[argument->slot] = "a/b";
 	output.to = open_memstream(&printed, &printed_size);
 	assert(output.to);
 	weft_output_begin(&output, command->form, command->columns);

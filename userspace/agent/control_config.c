@@ -246,10 +246,8 @@ static int send_cut(struct weft_control *control, struct weft_buf *ids, bool udp
 
 int weft_control_send_flags(struct weft_control *control, struct weft_err *err)
 {
-	const struct weft_mesh_config *mesh = weft_model_mesh(control->model);
 	struct weft_role_message request = weft_role_message(WEFT_ROLE_SETTING, 0);
-	uint32_t flags = (control->bypass ? WEFT_SETTING_F_BYPASS : 0) | (mesh->metrics ? WEFT_SETTING_F_METRICS : 0) |
-			 (mesh->optout_cidrs.count || mesh->optout_port_count ? WEFT_SETTING_F_OPT_OUT : 0);
+	uint32_t flags = (control->bypass ? WEFT_SETTING_F_BYPASS : 0) | weft_model_setting_flags(control->model);
 	int r;
 
 	if (control->flags_sent && control->flags == flags)

@@ -553,6 +553,7 @@ struct json_object *weft_control_identities_json(const struct weft_control *cont
 {
 	const struct weft_secure *secure = control->secure;
 	struct json_object *list = json_object_new_array();
+	int64_t now = (int64_t)(weft_control_now(CLOCK_REALTIME) / 1000000000);
 
 	for (const struct identity *identity = secure->identities; identity; identity = identity->hh.next) {
 		struct json_object *object = json_object_new_object();
@@ -561,6 +562,8 @@ struct json_object *weft_control_identities_json(const struct weft_control *cont
 		json_object_object_add(object, "serial", json_object_new_string(identity->serial ? identity->serial : ""));
 		json_object_object_add(object, "not_before", json_object_new_int64(identity->not_before));
 		json_object_object_add(object, "not_after", json_object_new_int64(identity->not_after));
+		json_object_object_add(object, "expires_ns",
+				       json_object_new_int64(identity->not_after > now ? (identity->not_after - now) * 1000000000 : 0));
 		json_object_object_add(object, "certificates", json_object_new_uint64(identity->count));
 		json_object_object_add(object, "pem", json_object_new_string(identity->pem));
 		json_object_array_add(list, object);

@@ -65,7 +65,7 @@ static const int of_control[] = {
 /* Files of its own folder, and what the others are sent. */
 static const int of_keys[] = {
 	SCMP_SYS(openat), SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(getdents64), SCMP_SYS(fsync), SCMP_SYS(renameat), SCMP_SYS(renameat2),
-	SCMP_SYS(unlinkat), SCMP_SYS(memfd_create), SCMP_SYS(inotify_add_watch), SCMP_SYS(inotify_rm_watch),
+	SCMP_SYS(unlinkat), SCMP_SYS(geteuid), SCMP_SYS(memfd_create), SCMP_SYS(inotify_add_watch), SCMP_SYS(inotify_rm_watch),
 };
 
 /* Sockets that are there. One to the application is bound to the client's address. A handshake's ASYNC job saves its signal mask. */

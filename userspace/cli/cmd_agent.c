@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weft config list, problems; feature; log; bypass; workload attach, detach: what is the agent's to answer. */
+/* weft config list, problems; feature; log; bypass: what is the agent's to answer. */
 #include <errno.h>
 #include <string.h>
 
@@ -126,25 +126,6 @@ static int set_bypass(struct weft_context *context, bool on, struct weft_err *er
 
 	json_object_object_add(request, "request", json_object_new_string("bypass.set"));
 	json_object_object_add(request, "on", json_object_new_boolean(on));
-	return put_change(context, request, err);
-}
-
-int weft_cmd_workload_attach(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
-{
-	struct json_object *request = json_object_new_object();
-
-	json_object_object_add(request, "request", json_object_new_string("workload.attach"));
-	json_object_object_add(request, "workload", json_object_new_string(args->text[WEFT_ARG_POD]));
-	json_object_object_add(request, "netns", json_object_new_string(args->text[WEFT_ARG_NETNS]));
-	return put_change(context, request, err);
-}
-
-int weft_cmd_workload_detach(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
-{
-	struct json_object *request = json_object_new_object();
-
-	json_object_object_add(request, "request", json_object_new_string("workload.detach"));
-	json_object_object_add(request, "workload", json_object_new_string(args->text[WEFT_ARG_POD]));
 	return put_change(context, request, err);
 }
 

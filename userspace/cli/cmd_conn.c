@@ -10,6 +10,7 @@
 
 #include "cli/agent.h"
 #include "cli/clock.h"
+#include "cli/secure.h"
 #include "cli/view.h"
 
 static const char *state_name(uint8_t state)
@@ -61,7 +62,26 @@ static void put_end(struct weft_output *out, struct weft_view *view, const char 
 		weft_output_addr(out, key, addr);
 }
 
-static void put(struct weft_output *out, struct weft_view *view, const struct weft_conn *conn, uint64_t now)
+/* mutual_tls only if a proxy says so; a captured connection of which none says anything is nothing yet, unless none can be asked. */
+static void put_security(struct weft_output *out, const struct weft_conn *conn, const struct weft_secure_conns *secure)
+{
+	bool server = conn->role == WEFT_ROLE_SERVER;
+	struct weft_secure_conn found;
+
+	if (weft_secure_conns_find(secure, conn, &found)) {
+		weft_output_text(out, "security", found.security);
+		weft_output_text(out, "peer_identity", found.peer_identity);
+		weft_output_text(out, "source_identity", server ? found.peer_identity : found.identity);
+		weft_output_text(out, "destination_identity", server ? found.identity : found.peer_identity);
+	} else if (conn->flags & WEFT_SOCK_F_ATTESTED) {
+		weft_output_text(out, "security", "attested");
+	} else if (secure) {
+		weft_output_text(out, "security", "none");
+	}
+}
+
+static void put(struct weft_output *out, struct weft_view *view, const struct weft_conn *conn, const struct weft_secure_conns *secure,
+		uint64_t now)
 {
 	bool server = conn->role == WEFT_ROLE_SERVER;
 	char text[WEFT_LABEL];
@@ -78,6 +98,7 @@ static void put(struct weft_output *out, struct weft_view *view, const struct we
 	weft_output_text(out, "local", weft_addr_port_format(&conn->local, ntohs(conn->local_port), text));
 	weft_output_text(out, "remote", weft_addr_port_format(&conn->remote, ntohs(conn->remote_port), text));
 	weft_output_text(out, "state", state_name(conn->state));
+	put_security(out, conn, secure);
 	if (conn->start_ns && conn->start_ns <= now)
 		weft_output_number(out, "age_ns", now - conn->start_ns);
 	weft_output_number(out, "sent", conn->sent);
@@ -122,6 +143,7 @@ static int by_start(const void *left, const void *right)
 
 int weft_cmd_conn_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
 {
+	weft_cleanup(weft_secure_conns_freep) struct weft_secure_conns *secure = NULL;
 	weft_cleanup(weft_view_closep) struct weft_view *view = NULL;
 	weft_buf_done_on_exit struct weft_buf buf = WEFT_BUF_INIT;
 	struct weft_conn *conns;
@@ -136,13 +158,14 @@ int weft_cmd_conn_list(struct weft_context *context, const struct weft_args *arg
 		r = weft_reader_conns(weft_view_reader(view), &buf, &count, err);
 	if (r < 0)
 		return r;
+	secure = weft_secure_conns_ask(context->options);
 	conns = (struct weft_conn *)(void *)buf.data;
 	now = weft_clock_monotonic_ns();
 	if (count)
 		qsort(conns, count, sizeof(*conns), by_start);
 	for (size_t i = 0; i < count; i++)
 		if (wanted(view, args, &conns[i]))
-			put(context->output, view, &conns[i], now);
+			put(context->output, view, &conns[i], secure, now);
 	return 0;
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weft workload: the names file, with addresses and namespaces from the maps. */
+/* weft workload: the names file, with addresses and namespaces from the maps; the agent attaches and detaches. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/agent.h"
 #include "cli/view.h"
 
 struct address {
@@ -85,16 +86,42 @@ static int read_pods(struct weft_view *view, struct pod **ret_pods, size_t *ret_
 	return 0;
 }
 
-/* Whether weft_capture has that network namespace. */
-static int is_attached(struct weft_view *view, uint64_t netns, bool *ret_attached, struct weft_err *err)
+/* Workloads in weft_capture. */
+static int read_attached(struct weft_view *view, uint32_t **ret_attached, size_t *ret_count, struct weft_err *err)
 {
-	struct weft_capture capture;
-	int r = weft_view_get(view, WEFT_MAP_CAPTURE, &netns, &capture, err);
+	weft_buf_done_on_exit struct weft_buf keys = WEFT_BUF_INIT, values = WEFT_BUF_INIT;
+	uint32_t *attached;
+	size_t count;
+	int r = weft_view_all(view, WEFT_MAP_CAPTURE, &keys, &values, &count, err);
 
-	if (r < 0 && r != -ENOENT)
+	if (r < 0)
 		return r;
-	*ret_attached = r == 0;
+	attached = calloc(count + 1, sizeof(*attached));
+	if (!attached)
+		return weft_err_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < count; i++) {
+		struct weft_capture capture;
+
+		memcpy(&capture, values.data + i * sizeof(capture), sizeof(capture));
+		attached[i] = capture.workload;
+	}
+	*ret_attached = attached;
+	*ret_count = count;
 	return 0;
+}
+
+/* "" if the agent does not say. */
+static const char *why_not(struct json_object *answer, uint32_t workload)
+{
+	struct json_object *list = weft_agent_member(answer, "workloads", json_type_array);
+
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+		struct json_object *object = json_object_array_get_idx(list, i);
+
+		if (weft_agent_number(object, "workload") == workload)
+			return weft_agent_text(object, "why");
+	}
+	return "";
 }
 
 static void put(struct weft_output *out, const struct weft_workload_name *name)
@@ -130,10 +157,12 @@ int weft_cmd_workload(struct weft_context *context, const struct weft_args *args
 	weft_cleanup(weft_view_closep) struct weft_view *view = NULL;
 	weft_free_on_exit struct address *addresses = NULL;
 	weft_free_on_exit struct pod *pods = NULL;
+	weft_free_on_exit uint32_t *attached = NULL;
+	weft_json_on_exit struct json_object *answer = NULL;
 	weft_free_on_exit const struct weft_workload_name **names = NULL;
 	const struct weft_workload_name *name;
 	struct weft_output *out = context->output;
-	size_t addresses_count = 0, pods_count = 0, room = 0, count = 0;
+	size_t addresses_count = 0, pods_count = 0, attached_count = 0, room = 0, count = 0;
 	uint32_t previous = 0, id;
 	int r;
 
@@ -144,8 +173,12 @@ int weft_cmd_workload(struct weft_context *context, const struct weft_args *args
 		r = read_addresses(view, &addresses, &addresses_count, err);
 	if (r == 0)
 		r = read_pods(view, &pods, &pods_count, err);
+	if (r == 0)
+		r = read_attached(view, &attached, &attached_count, err);
 	if (r < 0)
 		return r;
+	if (weft_agent_ask(context->options, "workload.attached", "workloads", &answer, NULL) < 0)
+		answer = NULL; /* the reasons are the agent's; the rest is the kernel's */
 	for (; (name = weft_names_next_workload(weft_view_names(view), previous)); previous = name->id) {
 		if (!wanted(name, args) || !weft_view_workload_is(view, name->id, args->text[WEFT_ARG_POD]))
 			continue;
@@ -157,8 +190,8 @@ int weft_cmd_workload(struct weft_context *context, const struct weft_args *args
 		qsort(names, count, sizeof(*names), by_name);
 	for (size_t i = 0; i < count; i++) {
 		size_t low = 0, high = addresses_count;
+		bool is_attached = false;
 		char text[WEFT_ADDR_TEXT];
-		bool attached;
 
 		weft_output_row(out);
 		put(out, names[i]);
@@ -178,13 +211,51 @@ int weft_cmd_workload(struct weft_context *context, const struct weft_args *args
 				continue;
 			snprintf(text, sizeof(text), "%" PRIu64, pods[p].netns);
 			weft_output_texts_add(out, "netns", text);
-			r = is_attached(view, pods[p].netns, &attached, err);
-			if (r < 0)
-				return r;
-			weft_output_yes(out, "attached", attached);
 			weft_output_yes(out, "opted_out", pods[p].flags & WEFT_POD_F_OPT_OUT);
+			for (size_t a = 0; a < attached_count && !is_attached; a++)
+				is_attached = attached[a] == names[i]->id;
+			weft_output_yes(out, "attached", is_attached);
 		}
+		if (!is_attached)
+			weft_output_text(out, "not_attached", why_not(answer, names[i]->id));
 		weft_output_row_end(out);
 	}
 	return 0;
+}
+
+/* Takes `request`. */
+static int change(struct weft_context *context, struct json_object *request, const struct weft_args *args, struct weft_err *err)
+{
+	weft_cleanup(weft_client_closep) struct weft_client *client = NULL;
+	weft_json_on_exit struct json_object *own = request, *answer = NULL;
+	int r;
+
+	json_object_object_add(own, "workload", json_object_new_string(args->text[WEFT_ARG_POD]));
+	if (args->text[WEFT_ARG_NETNS])
+		json_object_object_add(own, "netns", json_object_new_string(args->text[WEFT_ARG_NETNS]));
+	r = weft_client_open(context->options->run, &client, err);
+	if (r == 0)
+		r = weft_client_call(client, own, &answer, err);
+	if (r < 0)
+		return r;
+	weft_output_row(context->output);
+	weft_agent_put(context->output, context->output->columns, answer);
+	weft_output_row_end(context->output);
+	return 0;
+}
+
+int weft_cmd_workload_attach(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
+{
+	struct json_object *request = json_object_new_object();
+
+	json_object_object_add(request, "request", json_object_new_string("workload.attach"));
+	return change(context, request, args, err);
+}
+
+int weft_cmd_workload_detach(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
+{
+	struct json_object *request = json_object_new_object();
+
+	json_object_object_add(request, "request", json_object_new_string("workload.detach"));
+	return change(context, request, args, err);
 }

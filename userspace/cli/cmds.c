@@ -27,6 +27,7 @@ const struct weft_object weft_objects[] = {
 	{ "endpoint", "endpoints: state, weight, live connections" },
 	{ "workload", "workloads: who stands behind an address or a network namespace" },
 	{ "conn", "connections of all network namespaces" },
+	{ "identity", "identities of this node's workloads, and their certificates" },
 	{ "config", "mesh configuration: what is in force, what is wrong, what would change" },
 	{ "feature", "kernel features that weft uses or can do without" },
 	{ "prog", "BPF programs that are attached" },
@@ -37,6 +38,7 @@ const struct weft_object weft_objects[] = {
 	{ "bypass", "takes the mesh out of the way of new connections, and back" },
 	{ "top", "a live view of services" },
 	{ "explain", "what a connect would do, step by step, and why" },
+	{ "ca", "the embedded certificate authority: shares it with other nodes, replaces its root" },
 	{ "uninstall", "removes every trace of an instance" },
 	{ "version", "the version" },
 	{ "help", "what weft can be asked" },
@@ -176,18 +178,6 @@ static const struct weft_argument workload_show_arguments[] = {
 	{ WEFT_ARG_POD, WEFT_ARGUMENT_PAIR, NULL, "NS/NAME", NULL, true, "the workload" },
 	END,
 };
-static const struct weft_argument workload_attach_arguments[] = {
-	{ WEFT_ARG_POD, WEFT_ARGUMENT_PAIR, NULL, "NS/NAME", NULL, true, "the workload" },
-	{ WEFT_ARG_NETNS, WEFT_ARGUMENT_TEXT, "netns", "NETNS", NULL, true,
-	  "its network namespace: a name of /run/netns, or pid:NUMBER for that of a process" },
-	END,
-};
-static const struct weft_column workload_attach_columns[] = {
-	{ "workload", "Workload", WEFT_COLUMN_TEXT, "the workload, NAMESPACE/NAME" },
-	{ "netns", "Netns", WEFT_COLUMN_TEXT, "the network namespace that was named; left out once it is detached" },
-	{ "attached", "Attached", WEFT_COLUMN_YES, "whether the command attaches it; its record may do so by itself" },
-	END,
-};
 #define WORKLOAD_COLUMNS(header)                                                                                       \
 	{ "id", NULL, WEFT_COLUMN_NUMBER, "id" }, { "namespace", "Namespace", WEFT_COLUMN_TEXT, "namespace" },         \
 		{ "name", "Name", WEFT_COLUMN_TEXT, "name" },                                                          \
@@ -198,14 +188,48 @@ static const struct weft_column workload_attach_columns[] = {
 		{ "version", header("Version"), WEFT_COLUMN_TEXT, "canonical revision, from its labels" },             \
 		{ "addresses", "Addresses", WEFT_COLUMN_TEXTS, "its addresses" },                                      \
 		{ "netns", "Netns", WEFT_COLUMN_TEXTS, "cookies of the network namespaces bound to it on this node" }, \
-		{ "attached", "Attached", WEFT_COLUMN_YES,                                                             \
-		  "whether it is in the secure lane; only of a workload bound on this node" },                         \
 	{                                                                                                              \
 		"opted_out", header("Opted out"), WEFT_COLUMN_YES,                                                     \
 			"whether its sockets are left alone; only of a workload bound on this node"                    \
+	},                                                                                                             \
+		{ "attached", "Attached", WEFT_COLUMN_YES,                                                             \
+		  "whether it is in the secure lane; until it is, what reaches it is not authenticated. Only of a workload bound on this node" }, \
+	{                                                                                                              \
+		"not_attached", header("Not attached"), WEFT_COLUMN_TEXT, "why one that is to be attached is not, as the agent says" \
 	}
 #define IN_TEXT(header) header
 #define IN_JSON(header) NULL
+static const struct weft_argument workload_attach_arguments[] = {
+	{ WEFT_ARG_POD, WEFT_ARGUMENT_PAIR, NULL, "NS/NAME", NULL, true, "the workload" },
+	{ WEFT_ARG_NETNS, WEFT_ARGUMENT_TEXT, "netns", "NETNS", NULL, true, "its network namespace: a name of /run/netns, or pid:NUMBER" },
+	END,
+};
+static const struct weft_column workload_change_columns[] = {
+	{ "workload", "Workload", WEFT_COLUMN_TEXT, "the workload" },
+	{ "attached", "Attached", WEFT_COLUMN_YES, "whether it is attached now by command" },
+	END,
+};
+
+#define IDENTITY_COLUMNS                                                                                               \
+	{ "identity", "Identity", WEFT_COLUMN_TEXT, "SPIFFE id" },                                                     \
+		{ "serial", "Serial", WEFT_COLUMN_TEXT, "serial number of its certificate, in hexadecimal" },          \
+		{ "expires_ns", "Expires in", WEFT_COLUMN_NS, "time until the certificate ends, in nanoseconds; 0 once it has" }, \
+		{ "not_before", NULL, WEFT_COLUMN_NUMBER, "when it begins, in seconds since 1970" },                   \
+		{ "not_after", NULL, WEFT_COLUMN_NUMBER, "when it ends, in seconds since 1970" },                      \
+	{                                                                                                              \
+		"certificates", NULL, WEFT_COLUMN_NUMBER, "certificates that are shown to a peer, the leaf and those above it" \
+	}
+static const struct weft_column identity_list_columns[] = { IDENTITY_COLUMNS, END };
+static const struct weft_column identity_show_columns[] = {
+	IDENTITY_COLUMNS,
+	{ "pem", NULL, WEFT_COLUMN_TEXT, "the certificates, leaf first, as `openssl x509` reads them" },
+	END,
+};
+static const struct weft_argument identity_show_arguments[] = {
+	{ WEFT_ARG_IDENTITY, WEFT_ARGUMENT_TEXT, NULL, "SPIFFE-ID", NULL, true, "the identity" },
+	END,
+};
+
 static const struct weft_column workload_list_columns[] = { WORKLOAD_COLUMNS(IN_JSON), END };
 static const struct weft_column workload_show_columns[] = { WORKLOAD_COLUMNS(IN_TEXT), END };
 
@@ -243,6 +267,12 @@ static const struct weft_column conn_list_columns[] = {
 	{ "local", "Local", WEFT_COLUMN_TEXT, "the socket's own ADDRESS:PORT" },
 	{ "remote", "Remote", WEFT_COLUMN_TEXT, "the peer's ADDRESS:PORT" },
 	{ "state", "State", WEFT_COLUMN_TEXT, "state of the socket" },
+	{ "security", "Security", WEFT_COLUMN_TEXT,
+	  "`mutual_tls`: a handshake was made; `attested`: both ends are pods of this node, known by their namespaces; `none`; left out if no "
+	  "agent can be asked" },
+	{ "peer_identity", "Peer identity", WEFT_COLUMN_TEXT, "SPIFFE id that the other end has proved, of `mutual_tls`" },
+	{ "source_identity", NULL, WEFT_COLUMN_TEXT, "SPIFFE id of who connected" },
+	{ "destination_identity", NULL, WEFT_COLUMN_TEXT, "SPIFFE id of who was connected to" },
 	{ "age_ns", "Age", WEFT_COLUMN_NS, "time since connect or accept, in nanoseconds" },
 	{ "sent", "Sent", WEFT_COLUMN_BYTES, "payload bytes sent" },
 	{ "received", "Received", WEFT_COLUMN_BYTES, "payload bytes received" },
@@ -285,6 +315,42 @@ static const struct weft_column conn_watch_columns[] = {
 
 static const struct weft_argument directory_arguments[] = {
 	{ WEFT_ARG_DIR, WEFT_ARGUMENT_DIR, NULL, "DIR", NULL, true, "directory of YAML and JSON files" },
+	END,
+};
+static const struct weft_argument ca_export_arguments[] = {
+	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "file that is made" },
+	{ WEFT_ARG_DOMAIN, WEFT_ARGUMENT_TEXT, "domain", "NAME", NULL, false,
+	  "trust domain of a CA that is not there yet; cluster.local if it is left out" },
+	END,
+};
+static const struct weft_argument ca_join_arguments[] = {
+	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "file of `weft ca export`" },
+	END,
+};
+static const struct weft_argument ca_revoke_arguments[] = {
+	{ WEFT_ARG_SERIAL, WEFT_ARGUMENT_TEXT, NULL, "SERIAL", NULL, true, "serial number that `weft ca export` printed" },
+	END,
+};
+static const struct weft_column ca_export_columns[] = {
+	{ "trust_domain", "Trust domain", WEFT_COLUMN_TEXT, "trust domain of the CA" },
+	{ "file", "File", WEFT_COLUMN_TEXT, "file that was made" },
+	{ "until", "Until", WEFT_COLUMN_TEXT, "until when a node can join with it" },
+	{ "serial", "Serial", WEFT_COLUMN_TEXT, "serial number of the node's intermediate, for `weft ca revoke`: keep it" },
+	{ "code", "Code", WEFT_COLUMN_TEXT, "what `weft ca join` asks for; it decrypts the file, carry it another way" },
+	END,
+};
+static const struct weft_column ca_join_columns[] = {
+	{ "trust_domain", "Trust domain", WEFT_COLUMN_TEXT, "trust domain of the CA that was joined" },
+	END,
+};
+static const struct weft_column ca_rotate_columns[] = {
+	{ "root", "Root", WEFT_COLUMN_TEXT, "what the new root does now: `believed`, or `signs`" },
+	{ "next", "Next", WEFT_COLUMN_TEXT, "what is to be done next" },
+	END,
+};
+static const struct weft_column ca_revoke_columns[] = {
+	{ "serial", "Serial", WEFT_COLUMN_TEXT, "serial number that is revoked" },
+	{ "next", "Next", WEFT_COLUMN_TEXT, "what is to be done next" },
 	END,
 };
 static const struct weft_column config_list_columns[] = {
@@ -377,6 +443,7 @@ static const struct weft_column metric_show_columns[] = {
 	{ "protocol", "Proto", WEFT_COLUMN_TEXT, "`tcp` or `udp`" },
 	{ "outcome", "Outcome", WEFT_COLUMN_TEXT,
 	  "`open`: what live connections have reported so far; `closed`, `reset`, `refused`, `timed-out`, `abandoned`" },
+	{ "security", "Security", WEFT_COLUMN_TEXT, "`mutual_tls`: carried between agents; `attested`: between attached pods of this node; `none`" },
 	{ "opened", "Opened", WEFT_COLUMN_NUMBER, "connections established" },
 	{ "ended", "Ended", WEFT_COLUMN_NUMBER, "connections ended this way" },
 	{ "sent", "Sent", WEFT_COLUMN_BYTES, "payload bytes sent by the reporter's sockets" },
@@ -553,16 +620,22 @@ const struct weft_command weft_commands[] = {
 	  weft_cmd_endpoint_list },
 	{ "endpoint", "show", endpoint_show_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_CARD,
 	  "one endpoint and the addresses that may choose it", NULL, endpoint_show_columns, weft_cmd_endpoint_show },
-	{ "workload", "list", workload_list_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_TABLE,
+	{ "workload", "list", workload_list_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_TABLE,
 	  "workloads with their addresses and namespaces", NULL, workload_list_columns, weft_cmd_workload },
-	{ "workload", "show", workload_show_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_CARDS, "one workload", NULL,
+	{ "workload", "show", workload_show_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_CARDS, "one workload", NULL,
 	  workload_show_columns, weft_cmd_workload },
 	{ "workload", "attach", workload_attach_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "takes a workload into the secure lane",
 	  "Whatever the labels of its record say, until `workload detach`. The agent needs ports 15001 and 15008 in its network namespace.",
-	  workload_attach_columns, weft_cmd_workload_attach },
-	{ "workload", "detach", workload_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "takes back a `workload attach`",
-	  "Connections of its applications that the agent carries go on until they end.", workload_attach_columns, weft_cmd_workload_detach },
-	{ "conn", "list", conn_list_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_TABLE,
+	  workload_change_columns,
+	  weft_cmd_workload_attach },
+	{ "workload", "detach", workload_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "ends what `workload attach` began",
+	  "One that its labels enrol stays attached. Connections of its applications that the agent carries go on until they end.",
+	  workload_change_columns, weft_cmd_workload_detach },
+	{ "identity", "list", NULL, WEFT_NEEDS_AGENT, WEFT_FORM_TABLE, "identities that this node has certificates for", NULL,
+	  identity_list_columns, weft_cmd_identity_list },
+	{ "identity", "show", identity_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "one identity and its certificates", NULL,
+	  identity_show_columns, weft_cmd_identity_show },
+	{ "conn", "list", conn_list_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_TABLE,
 	  "live connections of all network namespaces",
 	  "A connection between two workloads of this node shows twice, once for each end. Several filters all have to hold.",
 	  conn_list_columns, weft_cmd_conn_list },
@@ -615,6 +688,20 @@ const struct weft_command weft_commands[] = {
 	  "what a connect would do, step by step, and why",
 	  "Walks the pinned maps in the order of the kernel's programs. Nothing is sent.", explain_columns,
 	  weft_cmd_explain },
+	{ "ca", "export", ca_export_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD,
+	  "writes a file with which one other node joins this one's CA",
+	  "The file has an intermediate certificate of the other node's own, with its key, encrypted by the code. "
+	  "The root's key stays here. A CA that is not there yet is made. Without an agent too.",
+	  ca_export_columns, weft_cmd_ca_export },
+	{ "ca", "join", ca_join_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD, "joins the CA of another node",
+	  "Reads the code from standard input. Again, with a new file, for a new intermediate or a new root.",
+	  ca_join_columns, weft_cmd_ca_join },
+	{ "ca", "rotate", NULL, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD, "replaces the CA's root, in two steps",
+	  "The first makes the next root, which is believed and does not sign yet; the second has it sign. "
+	  "The old one is believed until it ends. Have the other nodes join anew after each.",
+	  ca_rotate_columns, weft_cmd_ca_rotate },
+	{ "ca", "revoke", ca_revoke_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD,
+	  "takes back what was given to a node by `weft ca export`", NULL, ca_revoke_columns, weft_cmd_ca_revoke },
 	{ "uninstall", NULL, NULL, WEFT_NEEDS_WEFTD, WEFT_FORM_NONE,
 	  "removes the instance's programs, maps and folders",
 	  "Refused while an agent holds the instance. Established connections go on to the endpoint that they have.",

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/2 on a TLS connection: what nghttp2 asks and tells, settings, headers of CONNECT and its answer. */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "proxy/engine.h"
 
@@ -10,7 +12,8 @@ enum {
 	HEADERS_SIZE_CLIENT = 16 << 10, /* ztunnel's */
 	FIELDS = 100,
 	FIELD_OVERHEAD = 32,
-	PATH_HEADERS = 5,
+	REQUEST_FIELDS = 5,
+	GROW_AFTER = 8, /* windows that were drained */
 };
 
 struct weft_block *weft_block_free(struct weft_block *block)
@@ -156,13 +159,11 @@ static void answer(nghttp2_session *session, int32_t id, int status)
 	nghttp2_submit_response(session, id, &field, 1, NULL);
 }
 
-/* Says no without a stream of ours, and that nothing more is wanted (RFC 9113 section 8.1). */
+/* Says no without a stream of ours. */
 static void turn_away(struct weft_hbone_conn *conn, int32_t id, int status)
 {
 	weft_hbone_count(conn->hbone, WEFT_COUNTED_BAD_REQUEST);
 	answer(conn->session, id, status);
-	conn->limits.own_resets++;
-	nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
 }
 
 static const char *text_at(const struct weft_block *block, size_t at)
@@ -309,6 +310,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 
 	if (frame->hd.type == NGHTTP2_DATA)
 		weft_limits_earn(conn, frame->hd.length);
+	/* A refusal is complete: nothing more is wanted (RFC 9113 section 8.1). Asked for earlier, nghttp2 would not send the refusal. */
+	if (conn->server && frame->hd.type == NGHTTP2_HEADERS && frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
+	    nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0) {
+		conn->limits.own_resets++;
+		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+	}
 	if (frame->hd.type != NGHTTP2_RST_STREAM)
 		return 0;
 	if (conn->limits.own_resets)
@@ -461,7 +468,7 @@ int weft_session_request(struct weft_hbone_conn *conn, struct weft_hbone_stream 
 {
 	const struct weft_wish *wish = stream->wish;
 	nghttp2_data_provider provider = { .read_callback = on_read };
-	nghttp2_nv fields[PATH_HEADERS];
+	nghttp2_nv fields[REQUEST_FIELDS];
 	size_t count = 0;
 	int32_t id;
 
@@ -486,10 +493,12 @@ void weft_session_respond(struct weft_hbone_stream *stream, int status)
 	nghttp2_nv ok = { .name = (uint8_t *)":status", .value = (uint8_t *)"200", .namelen = 7, .valuelen = 3,
 			  .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
 
-	if (status == 200)
+	if (status == 200) {
 		nghttp2_submit_response(conn->session, stream->id, &ok, 1, &provider);
-	else
+	} else {
 		answer(conn->session, stream->id, status);
+		stream->refused = true;
+	}
 	weft_conn_work(conn);
 }
 
@@ -498,6 +507,8 @@ void weft_session_reset(struct weft_hbone_stream *stream, uint32_t error)
 	struct weft_hbone_conn *conn = stream->conn;
 
 	nghttp2_session_set_stream_user_data(conn->session, stream->id, NULL);
+	if (stream->refused)
+		return;
 	conn->limits.own_resets++;
 	nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, stream->id, error);
 	weft_conn_work(conn);
@@ -505,17 +516,26 @@ void weft_session_reset(struct weft_hbone_stream *stream, uint32_t error)
 
 bool weft_session_has_room(const struct weft_hbone_conn *conn)
 {
-	uint32_t most = nghttp2_session_get_remote_settings(conn->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	uint32_t most;
 
-	if (most > WEFT_STREAMS_USED)
-		most = WEFT_STREAMS_USED;
-	return conn->state == WEFT_CONN_UP && !conn->stopping && conn->count < most &&
-	       nghttp2_session_check_request_allowed(conn->session);
+	if (conn->state != WEFT_CONN_UP || conn->stopping || !nghttp2_session_check_request_allowed(conn->session))
+		return false;
+	most = nghttp2_session_get_remote_settings(conn->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	return conn->count < (most < WEFT_STREAMS_USED ? most : WEFT_STREAMS_USED);
+}
+
+/* Whether its application has read what it was given: a socket's own room is no reader. */
+static bool reads(const struct weft_hbone_stream *stream)
+{
+	int queued = 0;
+
+	return !stream->held_size && ioctl(stream->app.fd, SIOCOUTQ, &queued) == 0 && (uint32_t)queued < stream->window;
 }
 
 /*
- * The application took `size` bytes. While it takes what comes, and the window is what a round trip waits for, the window doubles: an
- * application that stops later has been given that much, out of a budget that is the process's.
+ * The application took `size` bytes. While it reads what comes, and the window is what a round trip waits for, the window doubles:
+ * an application that stops later has been given that much, out of a budget that is the process's. One that never reads fills its
+ * own socket, some 200 KiB, before it could look like a reader.
  */
 void weft_session_opened_window(struct weft_hbone_stream *stream, size_t size)
 {
@@ -529,18 +549,20 @@ void weft_session_opened_window(struct weft_hbone_stream *stream, size_t size)
 	if (back) {
 		stream->owed -= back;
 		nghttp2_session_consume_connection(conn->session, back);
+		weft_conn_work(conn);
 	}
 	if (stream->over || stream->fin_in)
 		return;
 	nghttp2_session_consume_stream(conn->session, stream->id, size);
+	weft_conn_work(conn);
 	stream->drained += (uint32_t)size;
-	if (stream->drained < stream->window)
+	if (stream->drained < GROW_AFTER * stream->window)
 		return;
 	took = now - stream->drained_ns;
 	stream->drained = 0;
 	stream->drained_ns = now;
-	if (stream->held_size || stream->window >= WEFT_WINDOW_MAX || took > 4 * weft_conn_rtt_ns(conn) ||
-	    hbone->grown + stream->window > hbone->limits.budget)
+	if (stream->window >= WEFT_WINDOW_MAX || took > 4 * GROW_AFTER * weft_conn_rtt_ns(conn) ||
+	    hbone->grown + stream->window > hbone->limits.budget || !reads(stream))
 		return;
 	hbone->grown += stream->window;
 	stream->window *= 2;

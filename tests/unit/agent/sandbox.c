@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* In a process of its own: what a taken-over control would try fails, and what control does works. */
+/* In a process of its own: what a taken-over role would try fails, and what control does works. */
 #include "lib/check.h"
 
 #include <errno.h>
@@ -55,8 +55,8 @@ static int tear_down(void **unused)
 	return rmdir(state_path);
 }
 
-/* Runs `body` confined; it returns NULL, or what was not as it should be. */
-static void confined(const char *(*body)(void))
+/* Runs `body` confined as that role; it returns NULL, or what was not as it should be. */
+static void confined_as(enum weft_agent_role role, int folder, int readable, const char *(*body)(void))
 {
 	char said[200] = "";
 	int out[2], status;
@@ -71,7 +71,7 @@ static void confined(const char *(*body)(void))
 
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			_exit(3);
-		wrong = weft_sandbox_enter(WEFT_AGENT_CONTROL, state, -1, &err) < 0 ? err.text : body();
+		wrong = weft_sandbox_enter(role, folder, readable, &err) < 0 ? err.text : body();
 		if (wrong && write(out[1], wrong, strlen(wrong)) < 0)
 			_exit(2);
 		_exit(wrong ? 1 : 0);
@@ -82,6 +82,11 @@ static void confined(const char *(*body)(void))
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	if (status != 0)
 		fail_msg("status %#x: %s", (unsigned int)status, said);
+}
+
+static void confined(const char *(*body)(void))
+{
+	confined_as(WEFT_AGENT_CONTROL, state, -1, body);
 }
 
 #define FORBIDDEN(call)                                                  \
@@ -102,8 +107,6 @@ static const char *attack(void)
 	FORBIDDEN(socket(AF_NETLINK, SOCK_RAW, 0));
 	FORBIDDEN(socket(AF_PACKET, SOCK_RAW, 0));
 	FORBIDDEN(socketpair(AF_UNIX, SOCK_STREAM, 0, other));
-	FORBIDDEN(connect(pair[0], NULL, 0));
-	FORBIDDEN(bind(pair[0], NULL, 0));
 	FORBIDDEN(syscall(SYS_bpf, 0, NULL, 0));
 	FORBIDDEN(syscall(SYS_perf_event_open, NULL, 0, 0, 0, 0));
 	FORBIDDEN(execve("/bin/true", nothing, nothing));
@@ -132,10 +135,20 @@ static const char *attack(void)
 	return NULL;
 }
 
+/* A proxy may: its sockets come unconnected. */
+static const char *attack_by_sockets(void)
+{
+	FORBIDDEN(connect(pair[0], NULL, 0));
+	FORBIDDEN(bind(pair[0], NULL, 0));
+	return NULL;
+}
+
 static void test_what_is_forbidden(void **unused)
 {
 	(void)unused;
 	confined(attack);
+	confined(attack_by_sockets);
+	confined_as(WEFT_AGENT_KEYS, state, -1, attack_by_sockets);
 }
 
 #define NEEDED(condition)                                \
@@ -206,12 +219,89 @@ static void test_files_elsewhere(void **unused)
 	confined(write_elsewhere);
 }
 
+/* Of both that never read text: not even control's rights. */
+static const char *attack_as_keys_or_proxy(void)
+{
+	const char *wrong = attack();
+
+	if (wrong || SANITIZED)
+		return wrong;
+	FORBIDDEN(open("/dev/null", O_RDONLY | O_CLOEXEC));
+	FORBIDDEN(syscall(SYS_open, "/dev/null", O_RDONLY));
+	FORBIDDEN(syscall(SYS_openat2, AT_FDCWD, "/dev/null", NULL, 0));
+	FORBIDDEN(epoll_create1(0));
+	FORBIDDEN(syscall(SYS_inotify_init1, 0));
+	FORBIDDEN(prctl(PR_SET_DUMPABLE, 1));
+	FORBIDDEN(syscall(SYS_prlimit64, 0, 4, NULL, NULL));
+	return NULL;
+}
+
+static const char *attack_as_keys(void)
+{
+	FORBIDDEN(accept4(pair[0], NULL, NULL, 0));
+	FORBIDDEN(setsockopt(pair[0], SOL_SOCKET, SO_RCVBUF, NULL, 0));
+	/* A folder of its own is all that there is of files. */
+	if (openat(state, "key", O_WRONLY | O_CREAT | O_CLOEXEC, 0600) < 0)
+		return "cannot write below its own folder";
+	if (unlinkat(state, "key", 0) < 0)
+		return "cannot remove what it wrote";
+	return NULL;
+}
+
+static const char *attack_as_proxy(void)
+{
+	if (!SANITIZED) {
+		FORBIDDEN(openat(state, "names", O_RDONLY | O_CLOEXEC));
+		FORBIDDEN(unlinkat(state, "names", 0));
+	}
+	return attack_as_keys_or_proxy();
+}
+
+static void test_what_keys_and_proxy_may_not(void **unused)
+{
+	(void)unused;
+	confined_as(WEFT_AGENT_KEYS, state, -1, attack_as_keys);
+	confined_as(WEFT_AGENT_PROXY, -1, -1, attack_as_proxy);
+}
+
+static const char *files_of_keys(void)
+{
+	static const char *const paths[] = { "/etc/passwd", "/dev/null", "/proc/self/mem" };
+
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(paths); i++)
+		if (openat(AT_FDCWD, paths[i], O_RDONLY | O_CLOEXEC) >= 0 || errno != EACCES)
+			return paths[i];
+	if (openat(state, "key", O_RDWR | O_CREAT | O_CLOEXEC, 0600) < 0 || unlinkat(state, "key", 0) < 0)
+		return "its own folder cannot be used";
+	return NULL;
+}
+
+static const char *what_may_be_read(void)
+{
+	if (openat(state, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) < 0)
+		return "what it may read it cannot";
+	if (openat(state, "key", O_WRONLY | O_CREAT | O_CLOEXEC, 0600) >= 0 || errno != EACCES)
+		return "what it may only read it can write";
+	return NULL;
+}
+
+static void test_files_of_keys(void **unused)
+{
+	(void)unused;
+	if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < 1)
+		skip();
+	confined_as(WEFT_AGENT_KEYS, state, -1, files_of_keys);
+	confined_as(WEFT_AGENT_KEYS, -1, state, what_may_be_read);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_forbidden),
 		cmocka_unit_test(test_what_is_needed),
 		cmocka_unit_test(test_files_elsewhere),
+		cmocka_unit_test(test_what_keys_and_proxy_may_not),
+		cmocka_unit_test(test_files_of_keys),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

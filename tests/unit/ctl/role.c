@@ -151,6 +151,13 @@ static void test_malformed(void **state)
 		{ WEFT_ROLE_BIND, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(name[0]), '.', "without the plain name" },
 		{ WEFT_ROLE_BIND, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(name[0]), '/', "without the plain name" },
 		{ WEFT_ROLE_FLUSH, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(name[0]), 'a', "FLUSH with a name" },
+		{ WEFT_ROLE_DETACH, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(name[0]), 'a', "DETACH with a name" },
+		{ WEFT_ROLE_ATTACH, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(arg[0]), 1, "without the plain name" },
+		{ WEFT_ROLE_ATTACH, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(name[0]), '.', "without the plain name" },
+		{ WEFT_ROLE_ATTACH, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(name[0]), 'a', "ATTACH with workload 0" },
+		{ WEFT_ROLE_ATTACH, WEFT_ROLE_SIDE_MAIN, NO_FD, WHOLE, FIELD(name[0]), 'a', "ATTACH came from main" },
+		{ WEFT_ROLE_CUT_SOCKETS, WEFT_ROLE_SIDE_CONTROL, NO_FD, WHOLE, FIELD(serial), 1, "CUT_SOCKETS without bytes" },
+		{ WEFT_ROLE_CUT_SOCKETS, WEFT_ROLE_SIDE_CONTROL, WITH_FD, WHOLE, FIELD(bytes), 8, "0 items with 8 bytes" },
 		{ WEFT_ROLE_READY, WEFT_ROLE_SIDE_MAIN, WITH_FD, WHOLE, FIELD(bytes), 4, "expected the capacities" },
 		{ WEFT_ROLE_GROW, WEFT_ROLE_SIDE_CONTROL, WITH_FD, WHOLE, FIELD(bytes), 4, "expected the capacities" },
 		{ WEFT_ROLE_RESULT, WEFT_ROLE_SIDE_MAIN, NO_FD, WHOLE, FIELD(error), 1, "positive" },
@@ -209,6 +216,11 @@ static void test_a_cut_has_a_limit(void **state)
 	message.bytes = message.count * sizeof(__u32);
 	assert_int_equal(weft_role_check(&message, sizeof(message), true, WEFT_ROLE_SIDE_CONTROL, &got, &err), -EBADMSG);
 	assert_contains(err.text, "CUT of 16385 endpoints, the limit is 16384");
+	message = weft_role_message(WEFT_ROLE_CUT_SOCKETS, 1);
+	message.count = WEFT_ROLE_MAX_CUT + 1;
+	message.bytes = message.count * sizeof(__u64);
+	assert_int_equal(weft_role_check(&message, sizeof(message), true, WEFT_ROLE_SIDE_CONTROL, &got, &err), -EBADMSG);
+	assert_contains(err.text, "CUT_SOCKETS of 16385 sockets, the limit is 16384");
 }
 
 static void test_names(void **state)
@@ -225,7 +237,7 @@ static void test_names(void **state)
 	message.name[3] = '/';
 	assert_int_equal(weft_role_check(&message, sizeof(message), false, WEFT_ROLE_SIDE_CONTROL, &got, &err), -EBADMSG);
 	assert_string_equal(weft_role_type_name(WEFT_ROLE_GROW), "GROW");
-	assert_null(weft_role_type_name(WEFT_ROLE_GROW + 1));
+	assert_null(weft_role_type_name(WEFT_ROLE_CUT_SOCKETS + 1));
 	assert_null(weft_role_type_name(1u << 30));
 }
 
