@@ -531,6 +531,7 @@ static int print_metrics(struct weft_control *control, const struct weft_link_bu
 	facts = (struct weft_metrics_facts){
 		.version = WEFT_VERSION,
 		.node = control->options->node,
+		.trust_domain = weft_model_mesh(control->model)->trust_domain,
 		.resources = weft_source_count(control->source),
 		.refused = tally.errors,
 		.notices = tally.notices,

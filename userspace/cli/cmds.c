@@ -443,6 +443,7 @@ static const struct weft_column metric_show_columns[] = {
 	{ "protocol", "Proto", WEFT_COLUMN_TEXT, "`tcp` or `udp`" },
 	{ "outcome", "Outcome", WEFT_COLUMN_TEXT,
 	  "`open`: what live connections have reported so far; `closed`, `reset`, `refused`, `timed-out`, `abandoned`" },
+	{ "security", "Security", WEFT_COLUMN_TEXT, "`mutual_tls`: carried between agents; `attested`: between attached pods of this node; `none`" },
 	{ "opened", "Opened", WEFT_COLUMN_NUMBER, "connections established" },
 	{ "ended", "Ended", WEFT_COLUMN_NUMBER, "connections ended this way" },
 	{ "sent", "Sent", WEFT_COLUMN_BYTES, "payload bytes sent by the reporter's sockets" },
