@@ -42,6 +42,12 @@ def remove_all(lab, name):
             node_lab.remove(name)
 
 
+def forget_all(lab, name):
+    """Takes a file away that changes nothing which the kernel's tables would show."""
+    for node_lab in (lab, *lab.others):
+        (node_lab.config / name).unlink(missing_ok=True)
+
+
 def start_all(lab, pods, *documents, config=None, extra=()):
     """Pods are enrolled, `config` is MeshConfig's spec; the first node makes the authority, the second joins it. Ends when
     every pod has its listeners and its certificate."""
@@ -50,9 +56,10 @@ def start_all(lab, pods, *documents, config=None, extra=()):
     if documents:
         write_all(lab, "more.yaml", list(documents))
     lab.secure()
+    lab.start(*extra)
     share_ca(lab)
-    for node_lab in (lab, *lab.others):
-        node_lab.start(*extra)
+    for other in lab.others:
+        other.start(*extra)
     for pod in pods:
         if not isinstance(pod, dict):
             wait_attached(pod)
@@ -62,21 +69,19 @@ def share_ca(lab):
     """Every node's embedded authority below the first one's root, before their agents start."""
     for node_lab in (lab, *lab.others):
         node_lab.state.mkdir(parents=True, exist_ok=True)
-    token = lab.folder / "ca-token"
+    bundle = lab.folder / "ca-bundle"
     for other in lab.others:
-        code, out, err = lab.cli("ca", "export")
-        true(code == 0, f"weft ca export: {err or out}")
-        token.write_text(out)
-        token.chmod(0o600)
-        code, out, err = other.cli("ca", "join", token)
+        made = lab.weft("ca", "export", bundle)
+        code, out, err = other.cli("ca", "join", bundle, stdin=made["code"])
         true(code == 0, f"weft ca join: {err or out}")
-    token.unlink(missing_ok=True)
+        bundle.unlink()
 
 
 def weft_ca(lab):
     """What signs on this node, for peers that are not weft's."""
     folder = lab.state / "ca"
-    return hbone_peer.CA.load((folder / "intermediate.key").read_bytes(), (folder / "intermediate.pem").read_bytes(), (folder / "root.pem").read_bytes())
+    both = (folder / "intermediate.pem").read_bytes()
+    return hbone_peer.CA.load(both[both.index(b"-----BEGIN PRIVATE KEY"):], both, (folder / "root.pem").read_bytes())
 
 
 # ---- what can be seen ----

@@ -124,7 +124,7 @@ def test_enrolled_by_namespace(lab):
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "labels": AMBIENT}}
     write_all(lab, "namespace.yaml", [namespace])
     wait_attached(lab.late, spiffe(lab.late, "default"))
-    remove_all(lab, "namespace.yaml")
+    forget_all(lab, "namespace.yaml")
     as_before(lab, lab.late)
     as_before(lab, lab.holder)
 
