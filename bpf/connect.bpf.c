@@ -102,6 +102,37 @@ static __always_inline bool weft_connect_again(const struct weft_sock *before, s
 	return true;
 }
 
+/*
+ * The agent's own socket. One that it sends into its pod, with a client's address as its own, could not be refused from there: the
+ * RST of a port without a listener carries no mark (that would be net.ipv4.fwmark_reflect), so that no rule leads it back, and it goes to
+ * the real client. Hence it is asked beforehand who listens, as from the pod itself, which inbound.bpf.c lets pass.
+ */
+static __always_inline int weft_connect_agent(struct bpf_sock_addr *ctx, const struct weft_sock *own, const struct weft_frontend_key *to)
+{
+	__u64 netns = own->netns;
+	struct weft_capture *capture = bpf_map_lookup_elem(&weft_capture, &netns);
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *listener;
+
+	if (!capture || !weft_addr_equal(weft_secure_own(capture, &to->addr), &to->addr))
+		return 0;
+	if (weft_addr_is_v4(&to->addr)) {
+		tuple.ipv4.saddr = to->addr.w[3];
+		tuple.ipv4.daddr = to->addr.w[3];
+		tuple.ipv4.dport = to->port;
+		listener = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		for (int i = 0; i < 4; i++)
+			tuple.ipv6.saddr[i] = tuple.ipv6.daddr[i] = to->addr.w[i];
+		tuple.ipv6.dport = to->port;
+		listener = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!listener)
+		return WEFT_REASON(NO_LISTENER);
+	bpf_sk_release(listener);
+	return 0;
+}
+
 /* Asked anew each time: of a known answer that is carried along, the verifier makes two of every state behind it. */
 static __always_inline bool weft_connect_secure(const struct weft_setting *setting, const struct weft_frontend_key *to)
 {
@@ -124,7 +155,7 @@ static __always_inline int weft_connect(struct bpf_sock_addr *ctx, struct weft_f
 		return 0;
 	before = bpf_sk_storage_get(&weft_sock, ctx->sk, NULL, 0);
 	if (before && (before->flags & WEFT_SOCK_F_AGENT))
-		return 0;
+		return weft_connect_agent(ctx, before, to);
 	frontend = weft_service_find(to);
 	if (!frontend) {
 		if (weft_connect_secure(setting, to))

@@ -27,3 +27,4 @@ WEFT_COUNTER(AGENT_PORT, "agent_port", REFUSED, "the port belongs to the agent: 
 WEFT_COUNTER(CAPTURED_FULL, "captured_full", REFUSED, "weft_captured is full: the agent would not learn where to go")
 WEFT_COUNTER(ATTEST_FULL, "attest_full", REFUSED, "weft_attest is full: the connection could not be attested")
 WEFT_COUNTER(DRY_RUN_DENIED, "dry_run_denied", PASSED, "a policy in dry-run would have denied it")
+WEFT_COUNTER(NO_LISTENER, "no_listener", REFUSED, "the agent was to connect to a port of its pod for a peer, and nobody listens there")

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <cap-ng.h>
 #include <dirent.h>
 #include <dlfcn.h>
@@ -32,6 +33,7 @@
 #include "kernel/maps.h"
 #include "kernel/reader.h"
 #include "lib/alone.h"
+#include "weft/abi/counter.h"
 
 #define NAME "weft-unit-kernel"
 
@@ -283,12 +285,12 @@ static int by_text(const void *a, const void *b)
 /* Every pin with the ids of what is behind it, sorted: two that are equal mean that nothing changed. */
 static void inventory(struct weft_buf *text)
 {
-	static const char *const kinds[] = { "map", "link" };
+	static const char *const kinds[] = { "map", "link", "netns" };
 	char lines[64][160];
 	size_t count = 0;
 
 	memset(lines, 0, sizeof(lines));
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(kinds); i++) {
 		weft_closedir_on_exit DIR *dir = NULL;
 		char path[PATH_MAX];
 		struct dirent *entry;
@@ -1331,6 +1333,183 @@ static void records_come_while_somebody_watches(void **state)
 	assert_int_equal(opened, 1);
 }
 
+static void counters_of_a_build_with_fewer_reasons_go_on(void **state)
+{
+	struct weft_kernel *kernel = open_instance(false);
+	weft_cleanup(weft_reader_closep) struct weft_reader *reader = NULL;
+	int cpus = libbpf_num_possible_cpus();
+	weft_free_on_exit __u64 *each = calloc((size_t)cpus, sizeof(*each));
+	weft_close_on_exit int older = bpf_map_create(BPF_MAP_TYPE_PERCPU_ARRAY, "weft_counter", 4, 8, 3, NULL);
+	char path[PATH_MAX];
+	__u32 key = 2;
+	__u64 sum = 0;
+
+	(void)state;
+	weft_kernel_close(kernel);
+	assert_true(older >= 0);
+	for (int i = 0; i < cpus; i++)
+		each[i] = (__u64)i + 1;
+	assert_int_equal(bpf_map_update_elem(older, &key, each, BPF_ANY), 0);
+	snprintf(path, sizeof(path), "%s/v1/map/weft_counter", lab.pins);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(bpf_obj_pin(older, path), 0);
+	weft_kernel_close(open_instance(true));
+	assert_int_equal(weft_reader_open(lab.pins, &reader, NULL), 0);
+	assert_int_equal(weft_reader_get(reader, WEFT_MAP_COUNTER, &key, &sum), 0);
+	assert_int_equal(sum, cpus * (cpus + 1) / 2);
+	key = WEFT_COUNTER_MAX_ - 1;
+	assert_int_equal(weft_reader_get(reader, WEFT_MAP_COUNTER, &key, &sum), 0);
+	assert_int_equal(sum, 0);
+}
+
+/* The agent's cgroup is below the subtree: all that follows runs there. False: this kernel cannot. */
+static bool begin_attaching(char *above)
+{
+	strcpy(above, lab.cgroup);
+	*strrchr(above, '/') = '\0';
+	if (!(lab.features >> WEFT_FEATURE_SK_LOOKUP & 1))
+		return false;
+	join_cgroup(lab.cgroup);
+	return true;
+}
+
+static int attach_here(struct weft_kernel *kernel, uint64_t cookie, struct weft_err *err)
+{
+	weft_close_on_exit int netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	const struct weft_capture row = { .addr[0].w = { 0, 0, htonl(0xffff), htonl(0x0a000001) }, .workload = 5, .port = htons(15001) };
+
+	assert_true(netns >= 0);
+	return weft_kernel_attach_netns(kernel, netns, cookie, &row, err);
+}
+
+/* The one that is attached, 0 if none is; and its row is there, or not. */
+static uint64_t attached_one(struct weft_kernel *kernel)
+{
+	weft_buf_done_on_exit struct weft_buf cookies = WEFT_BUF_INIT, rows = WEFT_BUF_INIT;
+	uint64_t cookie = 0;
+
+	assert_int_equal(weft_kernel_attached(kernel, &cookies), 0);
+	assert_int_equal(weft_kernel_read(kernel, UINT64_C(1) << WEFT_MAP_CAPTURE, &rows), 0);
+	assert_true(cookies.size <= sizeof(cookie));
+	if (cookies.size)
+		memcpy(&cookie, cookies.data, sizeof(cookie));
+	assert_int_equal(rows.size > sizeof(struct weft_batch_run), cookie != 0);
+	return cookie;
+}
+
+static void a_pod_is_attached_as_a_whole_or_not_at_all(void **state)
+{
+	weft_cleanup(weft_kernel_closep) struct weft_kernel *kernel = NULL;
+	weft_buf_done_on_exit struct weft_buf before = WEFT_BUF_INIT, batch = WEFT_BUF_INIT;
+	struct weft_kernel_options with = options();
+	struct weft_err err = { "" };
+	const uint64_t key = 9;
+	const struct weft_capture row = { .workload = 1 };
+	uint32_t failed;
+	char above[PATH_MAX];
+	int at, r = 1;
+
+	(void)state;
+	if (!begin_attaching(above))
+		skip();
+	bare = true;
+	with.capacity.max_entries[WEFT_MAP_CAPTURE] = 1;
+	kernel = open_with(&with, false);
+	join_cgroup(above);
+	assert_int_equal(attach_here(kernel, 77, &err), -EXDEV);
+	assert_contains(err.text, "--cgroup");
+	join_cgroup(lab.cgroup);
+
+	inventory(&before);
+	for (at = 1; at < 20; at++) {
+		weft_buf_done_on_exit struct weft_buf after = WEFT_BUF_INIT;
+
+		fault.mode = FAIL;
+		fault.at = at;
+		fault.count = 0;
+		r = attach_here(kernel, 77, &err);
+		fault.mode = OFF;
+		if (r == 0)
+			break;
+		assert_int_equal(r, -EIO);
+		assert_int_equal(attached_one(kernel), 0);
+		inventory(&after);
+		assert_string_equal(before.data, after.data);
+	}
+	assert_int_equal(r, 0);
+	assert_in_range(at, 5, 10);
+	assert_int_equal(attached_one(kernel), 77);
+	assert_int_equal(attach_here(kernel, 77, &err), 0);
+	assert_int_equal(attached_one(kernel), 77);
+	/* The row of another does not fit; the first stays. */
+	assert_int_equal(attach_here(kernel, 78, &err), -E2BIG);
+	assert_contains(err.text, "weft_capture");
+	assert_int_equal(attached_one(kernel), 77);
+	assert_true(weft_kernel_links_pinned(kernel));
+
+	/* main alone says who is attached. */
+	run_of(&batch, WEFT_MAP_CAPTURE, WEFT_BATCH_UPDATE, 1, &key, &row);
+	assert_int_equal(weft_kernel_apply(kernel, batch.data, batch.size, &failed, &err), -EBADMSG);
+
+	assert_int_equal(weft_kernel_detach_netns(kernel, 78), 0);
+	assert_int_equal(attached_one(kernel), 77);
+	assert_int_equal(weft_kernel_detach_netns(kernel, 77), 0);
+	assert_int_equal(attached_one(kernel), 0);
+	assert_true(weft_kernel_links_pinned(kernel));
+	assert_int_equal(attach_here(kernel, 79, &err), 0);
+	assert_int_equal(weft_kernel_uninstall(lab.pins, &err), 0);
+	assert_false(exists(lab.pins));
+	assert_false(weft_kernel_links_pinned(kernel));
+	join_cgroup(above);
+}
+
+static void attached_pods_stay_attached_whatever_becomes_of_an_adoption(void **state)
+{
+	weft_buf_done_on_exit struct weft_buf before = WEFT_BUF_INIT;
+	struct weft_kernel_options with = options();
+	struct weft_kernel *kernel;
+	struct weft_err err = { "" };
+	char above[PATH_MAX];
+	int r = 1;
+
+	(void)state;
+	if (!begin_attaching(above))
+		skip();
+	bare = true;
+	kernel = open_instance(false);
+	put_something(kernel);
+	assert_int_equal(attach_here(kernel, 77, &err), 0);
+	weft_kernel_close(kernel);
+	inventory(&before);
+	for (int at = 1; at < 200 && r != 0; at++) {
+		weft_buf_done_on_exit struct weft_buf after = WEFT_BUF_INIT;
+
+		r = start_in_child(&with, FAIL, at);
+		if (r == 0)
+			break;
+		assert_int_equal(r, 1);
+		inventory(&after);
+		assert_string_equal(before.data, after.data);
+	}
+	assert_int_equal(r, 0);
+	r = 1;
+	for (int at = 1; at < 200 && r != 0; at++) {
+		r = start_in_child(&with, KILL, at);
+		kernel = open_instance(true);
+		assert_int_equal(attached_one(kernel), 77);
+		weft_kernel_close(kernel);
+	}
+	assert_int_equal(r, 0);
+
+	/* Forced away, the feature takes all of it along. */
+	with.features &= ~(UINT64_C(1) << WEFT_FEATURE_SK_LOOKUP);
+	kernel = open_with(&with, true);
+	assert_int_equal(attached_one(kernel), 0);
+	assert_int_equal(attach_here(kernel, 77, &err), -EOPNOTSUPP);
+	weft_kernel_close(kernel);
+	join_cgroup(above);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1357,6 +1536,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(sockets_are_shown_counted_and_cut, setup, setup),
 		cmocka_unit_test_setup_teardown(a_recount_that_fails_anywhere_is_made_good_by_the_next, setup, setup),
 		cmocka_unit_test_setup_teardown(records_come_while_somebody_watches, setup, setup),
+		cmocka_unit_test_setup_teardown(counters_of_a_build_with_fewer_reasons_go_on, setup, setup),
+		cmocka_unit_test_setup_teardown(a_pod_is_attached_as_a_whole_or_not_at_all, setup, setup),
+		cmocka_unit_test_setup_teardown(attached_pods_stay_attached_whatever_becomes_of_an_adoption, setup, setup),
 	};
 
 	if (geteuid() != 0) {
