@@ -19,11 +19,6 @@ def priorities(_peer, _authority, count):
         yield frame(PRIORITY, 0, 1, b"\0\0\0\0\x10") * min(64, count - part)
 
 
-def unknown(_peer, _authority, count):
-    for part in range(0, count, 64):
-        yield frame(0xbe, 0, 0, b"") * min(64, count - part)
-
-
 def flood(peer, name):
     given = 0
     try:
@@ -37,7 +32,7 @@ def flood(peer, name):
 
 
 def floods():
-    hbone_peer.FLOODS.update({"priority": priorities, "unknown": unknown})
+    hbone_peer.FLOODS["priority"] = priorities
     app = relay.App()
     with inbound(app.port) as (made, ca):
         good = hbone_peer.connect((relay_address := ("127.0.0.1", made.port)), ca.issue(ALICE), ca).settled()
