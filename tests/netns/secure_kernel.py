@@ -283,6 +283,21 @@ def test_another_size_is_the_kernels_own_question(lab):
                     accepted.getsockopt(level, SO_ORIGINAL_DST, size)
 
 
+def test_where_connections_are_tracked(lab):
+    """There the kernel has an answer of its own, which is not what the agent asks for."""
+    rules = "table inet wt {\n chain in { type filter hook input priority 0; ct state new accept; }\n}\n"
+    sh("nsenter", f"--net=/run/netns/{lab.client.netns}", "nft", "-f", "-", stdin=rules)
+    try:
+        with lab.client.connect("10.96.0.2", 80):
+            accepted, found = lab.agents["client"].accept()
+            with accepted:
+                equal((found["frontend"], found["endpoint"]), ("10.96.0.2", lab.remote.ip))
+                tracked = accepted.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)
+                equal(tracked[:8], struct.pack("=H", socket.AF_INET) + be16(OUTBOUND) + socket.inet_aton(lab.client.ip), "the kernel's own")
+    finally:
+        sh("nsenter", f"--net=/run/netns/{lab.client.netns}", "nft", "delete", "table", "inet", "wt")
+
+
 def test_a_client_that_has_closed_already(lab):
     """It sent and closed before the agent came to accept: the agent learns where to go all the same."""
     made = lab.client.connect("10.96.0.2", 80)
