@@ -131,6 +131,8 @@ class CA:
         return _key_pem(self.key)
 
     def _certify(self, builder, key, hash_):
+        above = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), False)
         return builder.issuer_name(self.certificate.subject).public_key(key.public_key()).sign(self.key, hash_)
 
     def intermediate(self, name="intermediate", ttl=86400, path_length=0, is_ca=True):
@@ -142,6 +144,7 @@ class CA:
             .not_valid_before(now() - datetime.timedelta(minutes=1))
             .not_valid_after(now() + datetime.timedelta(seconds=ttl))
             .add_extension(x509.BasicConstraints(is_ca, path_length if is_ca else None), True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(_usage("key_cert_sign", "crl_sign"), True)
         )
         made = self._certify(builder, key, hashes.SHA256())
@@ -199,6 +202,7 @@ def make_ca(trust_domain="cluster.local", ttl=86400, name=None):
         .not_valid_before(now() - datetime.timedelta(minutes=1))
         .not_valid_after(now() + datetime.timedelta(seconds=ttl))
         .add_extension(x509.BasicConstraints(True, None), True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         .add_extension(_usage("key_cert_sign", "crl_sign"), True)
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")]), False)
         .sign(key, hashes.SHA256())
@@ -229,7 +233,8 @@ def bad_identities(ca, uri):
     other = make_ca(domain)
     stranger = make_ca(domain, name=f"root of {domain}")  # the same subject, another key
     leaf = ca.issue(uri)
-    leaf_as_ca = CA(leaf.key, leaf.leaf, [c for c in leaf.chain[1:]], ca.root)
+    leaf_ca = ca.issue(uri, extra=[(x509.SubjectKeyIdentifier.from_public_key(leaf.key.public_key()), False)], key=leaf.key)
+    leaf_as_ca = CA(leaf.key, leaf_ca.leaf, leaf.chain[1:], ca.root)
     not_ca = ca.intermediate("no authority", is_ca=False)
     critical = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
     return {
@@ -263,7 +268,7 @@ def bad_identities(ca, uri):
         "no digitalSignature": ca.issue(uri, usage=("key_agreement",)),
         "for mail only": ca.issue(uri, extended=(ExtendedKeyUsageOID.EMAIL_PROTECTION,)),
         "unknown critical extension": ca.issue(uri, extra=[(critical, True)]),
-        "signed by a leaf": leaf_as_ca.issue(uri, chain=leaf.chain),
+        "signed by a leaf": leaf_as_ca.issue(uri, chain=leaf_ca.chain),
         "signed by no authority": not_ca.issue(uri),
         "a chain of twelve": _long_chain(ca).issue(uri),
     }

@@ -951,17 +951,17 @@ class Lab:
         os.kill(pid, signal.SIGKILL)
         self.wait_for_another(name, pid)
 
-    def cli(self, *words, timeout=20.0):
+    def cli(self, *words, timeout=20.0, stdin=None):
         """(exit code, stdout, stderr) of the CLI on this instance."""
         argv = [WEFT, "--pins", self.pins, "--state", self.state, "--run", self.run_folder, *words]
-        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, check=False, input=stdin)
         return done.returncode, done.stdout, done.stderr
 
     def weft(self, *words):
         """The CLI's JSON, parsed."""
         code, out, err = self.cli("-j", *words)
         if code != 0:
-            raise Failure(f"weft -j {' '.join(words)}: exit {code}: {err or out}")
+            raise Failure(f"weft -j {' '.join(map(str, words))}: exit {code}: {err or out}")
         return json.loads(out)
 
     def http(self, path="/metrics", address=METRICS):

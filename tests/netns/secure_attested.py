@@ -9,6 +9,7 @@
 from mesh import *
 
 MARKER = b"between neighbours"
+ENCRYPT_SAME_NODE = 0x10  # WEFT_SETTING_F_ENCRYPT_SAME_NODE of include/weft/abi/maps.h
 
 
 def topology(lab):
@@ -140,8 +141,9 @@ def test_address_reused_by_a_pod_that_is_not_known(lab):
 
 
 def test_encrypted_on_request(lab):
-    apply_all(lab, "mesh.yaml", [mesh_config(sameNode="Encrypted")])
+    write_all(lab, "mesh.yaml", [mesh_config(sameNode="Encrypted")])
     try:
+        wait_for(lambda: lab.maps("weft_setting")[0]["value"]["flags"] & ENCRYPT_SAME_NODE, "the setting to be in force")
         for address in (VIP, lab.web.ip, lab.web.ip6):
             with Wire(lab) as wire:
                 with lab.alice.connect(address, 80) as made:
@@ -153,7 +155,8 @@ def test_encrypted_on_request(lab):
                 true(wire.tls() > 0, "there is no TLS on the wire")
             is_refused(lab.mallory, address)
     finally:
-        apply_all(lab, "mesh.yaml", [mesh_config()])
+        write_all(lab, "mesh.yaml", [mesh_config()])
+        wait_for(lambda: not lab.maps("weft_setting")[0]["value"]["flags"] & ENCRYPT_SAME_NODE, "the setting to be in force")
     gets_through(lab.alice, lab.web.ip)
 
 

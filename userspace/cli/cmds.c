@@ -38,6 +38,7 @@ const struct weft_object weft_objects[] = {
 	{ "bypass", "takes the mesh out of the way of new connections, and back" },
 	{ "top", "a live view of services" },
 	{ "explain", "what a connect would do, step by step, and why" },
+	{ "ca", "the embedded certificate authority: shares it with other nodes, replaces its root" },
 	{ "uninstall", "removes every trace of an instance" },
 	{ "version", "the version" },
 	{ "help", "what weft can be asked" },
@@ -314,6 +315,42 @@ static const struct weft_column conn_watch_columns[] = {
 
 static const struct weft_argument directory_arguments[] = {
 	{ WEFT_ARG_DIR, WEFT_ARGUMENT_DIR, NULL, "DIR", NULL, true, "directory of YAML and JSON files" },
+	END,
+};
+static const struct weft_argument ca_export_arguments[] = {
+	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "file that is made" },
+	{ WEFT_ARG_DOMAIN, WEFT_ARGUMENT_TEXT, "domain", "NAME", NULL, false,
+	  "trust domain of a CA that is not there yet; cluster.local if it is left out" },
+	END,
+};
+static const struct weft_argument ca_join_arguments[] = {
+	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "file of `weft ca export`" },
+	END,
+};
+static const struct weft_argument ca_revoke_arguments[] = {
+	{ WEFT_ARG_SERIAL, WEFT_ARGUMENT_TEXT, NULL, "SERIAL", NULL, true, "serial number that `weft ca export` printed" },
+	END,
+};
+static const struct weft_column ca_export_columns[] = {
+	{ "trust_domain", "Trust domain", WEFT_COLUMN_TEXT, "trust domain of the CA" },
+	{ "file", "File", WEFT_COLUMN_TEXT, "file that was made" },
+	{ "until", "Until", WEFT_COLUMN_TEXT, "until when a node can join with it" },
+	{ "serial", "Serial", WEFT_COLUMN_TEXT, "serial number of the node's intermediate, for `weft ca revoke`: keep it" },
+	{ "code", "Code", WEFT_COLUMN_TEXT, "what `weft ca join` asks for; it decrypts the file, carry it another way" },
+	END,
+};
+static const struct weft_column ca_join_columns[] = {
+	{ "trust_domain", "Trust domain", WEFT_COLUMN_TEXT, "trust domain of the CA that was joined" },
+	END,
+};
+static const struct weft_column ca_rotate_columns[] = {
+	{ "root", "Root", WEFT_COLUMN_TEXT, "what the new root does now: `believed`, or `signs`" },
+	{ "next", "Next", WEFT_COLUMN_TEXT, "what is to be done next" },
+	END,
+};
+static const struct weft_column ca_revoke_columns[] = {
+	{ "serial", "Serial", WEFT_COLUMN_TEXT, "serial number that is revoked" },
+	{ "next", "Next", WEFT_COLUMN_TEXT, "what is to be done next" },
 	END,
 };
 static const struct weft_column config_list_columns[] = {
@@ -650,6 +687,20 @@ const struct weft_command weft_commands[] = {
 	  "what a connect would do, step by step, and why",
 	  "Walks the pinned maps in the order of the kernel's programs. Nothing is sent.", explain_columns,
 	  weft_cmd_explain },
+	{ "ca", "export", ca_export_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD,
+	  "writes a file with which one other node joins this one's CA",
+	  "The file has an intermediate certificate of the other node's own, with its key, encrypted by the code. "
+	  "The root's key stays here. A CA that is not there yet is made. Without an agent too.",
+	  ca_export_columns, weft_cmd_ca_export },
+	{ "ca", "join", ca_join_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD, "joins the CA of another node",
+	  "Reads the code from standard input. Again, with a new file, for a new intermediate or a new root.",
+	  ca_join_columns, weft_cmd_ca_join },
+	{ "ca", "rotate", NULL, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD, "replaces the CA's root, in two steps",
+	  "The first makes the next root, which is believed and does not sign yet; the second has it sign. "
+	  "The old one is believed until it ends. Have the other nodes join anew after each.",
+	  ca_rotate_columns, weft_cmd_ca_rotate },
+	{ "ca", "revoke", ca_revoke_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD,
+	  "takes back what was given to a node by `weft ca export`", NULL, ca_revoke_columns, weft_cmd_ca_revoke },
 	{ "uninstall", NULL, NULL, WEFT_NEEDS_WEFTD, WEFT_FORM_NONE,
 	  "removes the instance's programs, maps and folders",
 	  "Refused while an agent holds the instance. Established connections go on to the endpoint that they have.",

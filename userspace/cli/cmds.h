@@ -37,6 +37,9 @@ enum weft_argument_slot {
 	WEFT_ARG_VERB,
 	WEFT_ARG_IDENTITY,
 	WEFT_ARG_NETNS,
+	WEFT_ARG_FILE,
+	WEFT_ARG_DOMAIN,
+	WEFT_ARG_SERIAL,
 	WEFT_ARG_MAX_
 };
 
@@ -161,6 +164,10 @@ int weft_cmd_bypass_on(struct weft_context *context, const struct weft_args *arg
 int weft_cmd_bypass_off(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_top(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_explain(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_ca_export(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_ca_join(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_ca_rotate(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_ca_revoke(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_uninstall(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_version(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_help(struct weft_context *context, const struct weft_args *args, struct weft_err *err);

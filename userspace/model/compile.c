@@ -306,7 +306,7 @@ static void merge(const struct weft_model *model, struct candidates *candidates)
 		claim = workload_claim(model, &item->addr);
 		item->workload = claim ? claim->value.workload : 0;
 		item->local = (*item->node && strcmp(item->node, model->node) == 0) ||
-			      (claim && *weft_entry_netns(claim->owner));
+			      (claim && *weft_entry_netns(model, claim->owner));
 	}
 	candidates->count = kept;
 }
@@ -944,13 +944,18 @@ int weft_compile(struct weft_model *model, struct weft_entry *unit)
 
 /* ---- Pod, WorkloadEntry, Node ---- */
 
-const char *weft_entry_netns(const struct weft_entry *entry)
+const char *weft_entry_netns(const struct weft_model *model, const struct weft_entry *entry)
 {
-	if (!entry->resource)
+	const struct weft_resource *resource = entry->resource;
+
+	if (resource && entry->kind == WEFT_KIND_WORKLOAD_ENTRY)
+		return resource->workload_entry.netns;
+	if (!resource || entry->kind != WEFT_KIND_POD)
 		return "";
-	return entry->kind == WEFT_KIND_POD		? entry->resource->pod.netns :
-	       entry->kind == WEFT_KIND_WORKLOAD_ENTRY ? entry->resource->workload_entry.netns :
-							 "";
+	/* The name is one of that node's, whatever has it here. */
+	if (*model->node && *resource->pod.node_name && strcmp(resource->pod.node_name, model->node) != 0)
+		return "";
+	return resource->pod.netns;
 }
 
 bool weft_entry_opted_out(const struct weft_model *model, const struct weft_entry *entry)

@@ -455,7 +455,7 @@ static void replace(struct weft_model *model, struct weft_entry *entry, struct w
 		    struct weft_group *group)
 {
 	struct weft_resource *old = entry->resource;
-	bool bound = *weft_entry_netns(entry);
+	bool bound = *weft_entry_netns(model, entry);
 
 	if (old && is_workload(entry->kind))
 		mark_selecting(model, entry);
@@ -485,7 +485,7 @@ static void replace(struct weft_model *model, struct weft_entry *entry, struct w
 		break;
 	case WEFT_KIND_POD:
 	case WEFT_KIND_WORKLOAD_ENTRY:
-		entry->moved |= bound != !!*weft_entry_netns(entry);
+		entry->moved |= bound != !!*weft_entry_netns(model, entry);
 		weft_model_mark(model, entry);
 		if (resource)
 			mark_selecting(model, entry);
@@ -588,7 +588,7 @@ int weft_model_bindings(const struct weft_model *model,
 	const struct weft_entry *entry;
 
 	for (size_t at = 0; (entry = weft_hash_table_next(&model->entry, &at));) {
-		const char *netns = weft_entry_netns(entry);
+		const char *netns = weft_entry_netns(model, entry);
 		int r;
 
 		if (!*netns || !entry->workload)

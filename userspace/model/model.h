@@ -10,11 +10,13 @@
  * compares them with the mirror and emits the difference as a batch
  * (abi/role.h) in an order that never shows a half state:
  *
+ *   0 policies, then who is judged by them    nobody points at them yet; then the flip, one workload at a time
  *   1 endpoints, workloads (new or changed)   nobody points at them yet
  *   2 slots of new ranges                     nobody points at them yet
  *   3 frontends                               the flip, one entry at a time
  *   4 frontends that are gone                 after 3: an address that changes owner is an update, never a gap
  *   5 endpoints that are gone                 state GONE or DRAINING; freed later
+ *   6 workloads, then policies, that are gone
  *
  * An old slot range is reused only GRACE later; an endpoint's index only when
  * nobody holds it (live count 0) and GRACE later.

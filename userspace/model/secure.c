@@ -277,7 +277,7 @@ static bool is_enrolled(const struct weft_model *model, const struct weft_entry 
 bool weft_secure_takes_part(const struct weft_model *model, const struct weft_entry *entry, struct weft_taking_part *ret_part)
 {
 	const struct weft_resource *resource = entry->resource;
-	struct weft_taking_part part = { .netns = weft_entry_netns(entry) };
+	struct weft_taking_part part = { .netns = weft_entry_netns(model, entry) };
 
 	if (!resource || !is_workload(resource) || !entry->workload)
 		return false;

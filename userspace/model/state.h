@@ -395,7 +395,7 @@ int weft_compile(struct weft_model *model, struct weft_entry *unit);
 /* Fills entry->claim (not yet in force) of a Pod, WorkloadEntry or Node, and gives the workload its id. */
 int weft_compile_source(struct weft_model *model, struct weft_entry *entry);
 /* May the workload's sockets be left alone, and where are they? "" = not bound. */
-const char *weft_entry_netns(const struct weft_entry *entry);
+const char *weft_entry_netns(const struct weft_model *model, const struct weft_entry *entry);
 bool weft_entry_opted_out(const struct weft_model *model, const struct weft_entry *entry);
 
 /* Whether a workload id still stands for a resource. */

@@ -259,6 +259,8 @@ static int tls_begin(struct weft_hbone_conn *conn)
 	SSL_set_read_ahead(conn->ssl, 1);
 	SSL_set_default_read_buffer_len(conn->ssl, 64 << 10);
 	SSL_set_mode(conn->ssl, SSL_MODE_RELEASE_BUFFERS);
+	/* hbone->records takes everything. */
+	SSL_clear_mode(conn->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE);
 	conn->state = WEFT_CONN_HANDSHAKE;
 	handshakes_add(conn);
 	weft_loop_timer(conn->hbone->loop, &conn->timer, conn->hbone->limits.handshake_ms);
@@ -351,8 +353,10 @@ static void up(struct weft_hbone_conn *conn)
 	weft_loop_timer(hbone->loop, &conn->timer, hbone->limits.headers_ms);
 	if (conn->pool)
 		weft_pool_up(conn);
-	if (hbone->draining)
+	if (hbone->draining) {
+		weft_pool_retire(conn);
 		conn->draining = true;
+	}
 	weft_conn_work(conn);
 }
 
@@ -529,7 +533,7 @@ static int write_out(struct weft_hbone_conn *conn)
 		if (!hbone->plain_size)
 			return 0;
 		ERR_clear_error();
-		if (SSL_write_ex(conn->ssl, hbone->plain, hbone->plain_size, &wrote) != 1) {
+		if (SSL_write_ex(conn->ssl, hbone->plain, hbone->plain_size, &wrote) != 1 || wrote != hbone->plain_size) {
 			weft_buf_clear(&hbone->records);
 			return -ECONNRESET;
 		}

@@ -260,6 +260,7 @@ struct weft_wish *weft_wish_free(struct weft_wish *wish);
 void weft_stream_tell_ended(struct weft_loop_later *later);
 
 /* pool.c */
+/* With a reference for the caller. */
 int weft_pool_get(struct weft_hbone *hbone, const struct weft_hbone_open *open, struct weft_pool **ret_pool);
 void weft_pool_unref(struct weft_pool *pool);
 /* To a connection that has room for it, or to those that wait for one. */

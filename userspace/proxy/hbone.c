@@ -264,9 +264,10 @@ void weft_hbone_drain(struct weft_hbone *hbone)
 	hbone->draining = true;
 	for (struct weft_hbone_conn *conn = hbone->conns; conn; conn = next) {
 		next = conn->next;
-		weft_pool_retire(conn);
+		/* One that is being dialled is for streams that wait already. */
 		if (conn->state != WEFT_CONN_UP || conn->draining)
 			continue;
+		weft_pool_retire(conn);
 		conn->draining = true;
 		if (conn->server)
 			nghttp2_submit_shutdown_notice(conn->session);

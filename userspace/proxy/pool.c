@@ -73,42 +73,59 @@ static int key_of(const struct weft_hbone_open *open, struct weft_buf *key)
 	return r;
 }
 
-/* With a reference for the caller. */
+static int pool_new(struct weft_hbone *hbone, const struct weft_hbone_open *open, struct weft_buf *key, struct weft_pool **ret_pool)
+{
+	weft_cleanup(pool_freep) struct weft_pool *pool = calloc(1, sizeof(*pool));
+
+	if (!pool)
+		return -ENOMEM;
+	pool->hbone = hbone;
+	pool->identity = weft_identity_ref(open->identity);
+	pool->expected = copy_list(open->expected);
+	pool->netns = open->netns;
+	pool->source = open->source;
+	pool->peer = open->peer;
+	pool->port = open->port;
+	pool->waiting_end = &pool->waiting;
+	pool->key_size = key->size;
+	pool->key = weft_take_ptr(key->data);
+	if (!pool->expected || weft_hash_table_add(&hbone->pools, pool, hash_of) < 0)
+		return -ENOMEM;
+	*ret_pool = weft_take_ptr(pool);
+	return 0;
+}
+
+/* A renewed certificate: streams go over to connections that show it. What is being dialled has streams that wait for it. */
+static void renew(struct weft_pool *pool, struct weft_identity *identity)
+{
+	struct weft_hbone_conn *next;
+
+	for (struct weft_hbone_conn *conn = pool->conns; conn; conn = next) {
+		next = conn->pool_next;
+		if (conn != pool->dialling)
+			weft_pool_retire(conn);
+	}
+	weft_identity_unref(pool->identity);
+	pool->identity = weft_identity_ref(identity);
+}
+
 int weft_pool_get(struct weft_hbone *hbone, const struct weft_hbone_open *open, struct weft_pool **ret_pool)
 {
 	weft_buf_done_on_exit struct weft_buf key = WEFT_BUF_INIT;
-	weft_cleanup(pool_freep) struct weft_pool *pool = NULL;
+	struct weft_pool *pool;
 	int r = key_of(open, &key);
 
 	if (r < 0)
 		return r;
 	pool = weft_hash_table_find(&hbone->pools, weft_hash(key.data, key.size, 0), is, &key);
-	if (pool && pool->identity != open->identity) {
-		/* A renewed certificate: streams go over to connections that show it. */
-		while (pool->conns)
-			weft_pool_retire(pool->conns);
-		weft_identity_unref(pool->identity);
-		pool->identity = weft_identity_ref(open->identity);
-	}
-	if (!pool) {
-		pool = calloc(1, sizeof(*pool));
-		if (!pool)
-			return -ENOMEM;
-		pool->hbone = hbone;
-		pool->identity = weft_identity_ref(open->identity);
-		pool->expected = copy_list(open->expected);
-		pool->netns = open->netns;
-		pool->source = open->source;
-		pool->peer = open->peer;
-		pool->port = open->port;
-		pool->waiting_end = &pool->waiting;
-		pool->key_size = key.size;
-		pool->key = weft_take_ptr(key.data);
-		if (!pool->expected || weft_hash_table_add(&hbone->pools, pool, hash_of) < 0)
-			return -ENOMEM;
-	}
+	if (!pool)
+		r = pool_new(hbone, open, &key, &pool);
+	if (r < 0)
+		return r;
 	pool->refs++;
-	*ret_pool = weft_take_ptr(pool);
+	if (pool->identity != open->identity)
+		renew(pool, open->identity);
+	*ret_pool = pool;
 	return 0;
 }
 

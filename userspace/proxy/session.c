@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/2 on a TLS connection: what nghttp2 asks and tells, settings, headers of CONNECT and its answer. */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "proxy/engine.h"
 
@@ -10,7 +12,8 @@ enum {
 	HEADERS_SIZE_CLIENT = 16 << 10, /* ztunnel's */
 	FIELDS = 100,
 	FIELD_OVERHEAD = 32,
-	PATH_HEADERS = 5,
+	REQUEST_FIELDS = 5,
+	GROW_AFTER = 8, /* windows that were drained */
 };
 
 struct weft_block *weft_block_free(struct weft_block *block)
@@ -465,7 +468,7 @@ int weft_session_request(struct weft_hbone_conn *conn, struct weft_hbone_stream 
 {
 	const struct weft_wish *wish = stream->wish;
 	nghttp2_data_provider provider = { .read_callback = on_read };
-	nghttp2_nv fields[PATH_HEADERS];
+	nghttp2_nv fields[REQUEST_FIELDS];
 	size_t count = 0;
 	int32_t id;
 
@@ -521,9 +524,18 @@ bool weft_session_has_room(const struct weft_hbone_conn *conn)
 	return conn->count < (most < WEFT_STREAMS_USED ? most : WEFT_STREAMS_USED);
 }
 
+/* Whether its application has read what it was given: a socket's own room is no reader. */
+static bool reads(const struct weft_hbone_stream *stream)
+{
+	int queued = 0;
+
+	return !stream->held_size && ioctl(stream->app.fd, SIOCOUTQ, &queued) == 0 && (uint32_t)queued < stream->window;
+}
+
 /*
- * The application took `size` bytes. While it takes what comes, and the window is what a round trip waits for, the window doubles: an
- * application that stops later has been given that much, out of a budget that is the process's.
+ * The application took `size` bytes. While it reads what comes, and the window is what a round trip waits for, the window doubles:
+ * an application that stops later has been given that much, out of a budget that is the process's. One that never reads fills its
+ * own socket, some 200 KiB, before it could look like a reader.
  */
 void weft_session_opened_window(struct weft_hbone_stream *stream, size_t size)
 {
@@ -537,18 +549,20 @@ void weft_session_opened_window(struct weft_hbone_stream *stream, size_t size)
 	if (back) {
 		stream->owed -= back;
 		nghttp2_session_consume_connection(conn->session, back);
+		weft_conn_work(conn);
 	}
 	if (stream->over || stream->fin_in)
 		return;
 	nghttp2_session_consume_stream(conn->session, stream->id, size);
+	weft_conn_work(conn);
 	stream->drained += (uint32_t)size;
-	if (stream->drained < stream->window)
+	if (stream->drained < GROW_AFTER * stream->window)
 		return;
 	took = now - stream->drained_ns;
 	stream->drained = 0;
 	stream->drained_ns = now;
-	if (stream->held_size || stream->window >= WEFT_WINDOW_MAX || took > 4 * weft_conn_rtt_ns(conn) ||
-	    hbone->grown + stream->window > hbone->limits.budget)
+	if (stream->window >= WEFT_WINDOW_MAX || took > 4 * GROW_AFTER * weft_conn_rtt_ns(conn) ||
+	    hbone->grown + stream->window > hbone->limits.budget || !reads(stream))
 		return;
 	hbone->grown += stream->window;
 	stream->window *= 2;

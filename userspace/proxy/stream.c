@@ -10,6 +10,9 @@
 
 #include "proxy/engine.h"
 
+/* A reader that stops: without this the kernel takes megabytes for it before we notice. */
+enum { UNSENT = 128 << 10 };
+
 #define STREAM_OF(pointer, member) \
 	((struct weft_hbone_stream *)(void *)((char *)(pointer) - offsetof(struct weft_hbone_stream, member)))
 
@@ -45,9 +48,10 @@ int weft_stream_new(struct weft_hbone *hbone, struct weft_hbone_stream **ret_str
 
 int weft_stream_app(struct weft_hbone_stream *stream, int fd)
 {
-	int on = 1, r;
+	int on = 1, unsent = UNSENT, r;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	stream->app.fd = fd;
 	r = weft_loop_set(stream->hbone->loop, &stream->app, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 	if (r < 0)

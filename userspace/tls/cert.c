@@ -160,6 +160,17 @@ static bool understood(int nid)
 	}
 }
 
+/* Whether the octets are one value and nothing behind it, which OpenSSL would not look at and another verifier might. */
+static bool one_value(const ASN1_OCTET_STRING *octets)
+{
+	const unsigned char *at = octets->data;
+	long size;
+	int tag, class;
+
+	return !(ASN1_get_object(&at, &size, &tag, &class, octets->length) & 0x81) &&
+	       at + size == octets->data + octets->length;
+}
+
 /* What OpenSSL has no opinion on, though RFC 5280 says it of both CAs and leaves. */
 static int check_extensions(const X509 *cert, struct weft_err *err)
 {
@@ -176,6 +187,8 @@ static int check_extensions(const X509 *cert, struct weft_err *err)
 		for (int j = 0; j < i; j++)
 			if (OBJ_cmp(object, X509_EXTENSION_get_object(X509_get_ext(cert, j))) == 0)
 				return refuse(err, "it has an extension twice");
+		if (!one_value(X509_EXTENSION_get_data(extension)))
+			return refuse(err, "an extension of it is not one value in DER");
 		if (critical && !understood(nid))
 			return refuse(err, "it has a critical extension that is not known");
 		/* Section 4.2.1.11; whoever wants them heeded must say so, and then they are refused above. */

@@ -271,6 +271,7 @@ struct request {
 
 struct answer {
 	bool denied, dry_denied;
+	bool missing; /* the kernel lacks a row: it denies since it does not know */
 };
 
 struct caller {
@@ -564,7 +565,7 @@ static const struct weft_clauses *longest(const struct toy *toy, uint32_t set, c
 /* bpf/lib/judge.h; `from`: a workload of this node or 0; `addr` NULL: not known yet. */
 static struct answer ask_kernel(const struct toy *toy, uint32_t to, uint32_t from, const struct weft_addr *addr, uint16_t port)
 {
-	const struct answer closed = { .denied = true };
+	const struct answer closed = { .denied = true, .missing = true };
 	const struct weft_workload *workload = toy_big_find(toy, WEFT_MAP_WORKLOAD, &to);
 	const struct weft_workload *own = from ? toy_big_find(toy, WEFT_MAP_WORKLOAD, &from) : NULL;
 	struct weft_policy_source_key source = { .policy = workload ? workload->policy : 0, .source = own ? own->source : 0 };
@@ -590,7 +591,7 @@ static struct answer ask_kernel(const struct toy *toy, uint32_t to, uint32_t fro
 			seen.addr = &policy->any_address;
 	}
 	verdict = weft_policy_decide(policy, &seen);
-	return (struct answer){ verdict & WEFT_POLICY_DENIED, verdict & WEFT_POLICY_DRY_DENIED };
+	return (struct answer){ .denied = verdict & WEFT_POLICY_DENIED, .dry_denied = verdict & WEFT_POLICY_DRY_DENIED };
 }
 
 /* ---- holding them against each other ---- */
@@ -661,7 +662,7 @@ static void decide(struct run *run, const struct world *world, const struct weft
 	want = ask_oracle(world, &request);
 	peer = (struct weft_peer){ .identity = *request.identity ? request.identity : NULL, .addr = request.addr };
 	weft_mesh_judge(mesh, to, &peer, request.port, &verdict);
-	got = (struct answer){ !verdict.allowed, verdict.dry_run_denied };
+	got = (struct answer){ .denied = !verdict.allowed, .dry_denied = verdict.dry_run_denied };
 	if (got.denied != want.denied || (!want.denied && got.dry_denied != want.dry_denied))
 		complain(&request, "the mesh", &got, &want, yaml);
 	assert_true(verdict.reason && *verdict.reason && verdict.policy);
@@ -710,12 +711,20 @@ struct watched {
 	struct weft_addr addr;
 	uint16_t port;
 	struct answer old, new;
+	bool changes; /* who it is: that and the policies change one after the other, so that it may be either with either */
 };
 
 struct watch {
 	struct run *run;
 	struct watched item[WATCHED];
 };
+
+static bool is_here_by_id(const struct toy *toy, uint32_t workload)
+{
+	const struct weft_workload *row = toy_big_find(toy, WEFT_MAP_WORKLOAD, &workload);
+
+	return row && row->flags & WEFT_WORKLOAD_F_LOCAL;
+}
 
 static void look(struct toy *toy, void *context)
 {
@@ -725,7 +734,9 @@ static void look(struct toy *toy, void *context)
 		const struct watched *at = &watch->item[i];
 		struct answer now = ask_kernel(toy, at->to, at->from, &at->addr, at->port);
 
-		if (now.denied != at->old.denied && now.denied != at->new.denied)
+		if (now.missing && is_here_by_id(toy, at->to))
+			fail_msg("between two configurations a row of workload %u for %u is missing", at->to, at->from);
+		if (!at->changes && now.denied != at->old.denied && now.denied != at->new.denied)
 			fail_msg("between two configurations workload %u from %u is %s, before and after it is not", at->to, at->from,
 				 now.denied ? "denied" : "allowed");
 		watch->run->steps++;
@@ -753,9 +764,7 @@ static void apply(struct run *run, const struct weft_buf *batch)
 
 		at->to = workload_of(run->model, draw(PODS));
 		at->from = draw(3) ? workload_of(run->model, draw(PODS)) : 0;
-		/* Who comes or goes at the same time is one or the other before the new policies and after. */
-		if (identity_of(run->toy, at->from) != identity_of(after, at->from))
-			at->from = 0;
+		at->changes = identity_of(run->toy, at->from) != identity_of(after, at->from);
 		at->port = PICK(numbers);
 		weft_addr_parse(PICK(addresses), &at->addr);
 		at->old = ask_kernel(run->toy, at->to, at->from, &at->addr, at->port);

@@ -280,6 +280,7 @@ static void back_pressure(void **state)
 		data[i] = (unsigned char)(i * 31 + i / 65536);
 	for (int from = 0; from < 2; from++) {
 		uint64_t moved = lab_ms();
+		struct weft_hbone_facts facts;
 		int end[2];
 		struct weft_hbone *holder = from ? lab->here.hbone : lab->there.hbone, *giver = from ? lab->there.hbone : lab->here.hbone;
 
@@ -295,7 +296,11 @@ static void back_pressure(void **state)
 			assert_int_equal(giver->held, 0);
 		}
 		assert_true(sent > WEFT_WINDOW && sent < size);
-		assert_int_equal(holder->held, WEFT_WINDOW);
+		/* Of a million bytes some wait with their writer. */
+		weft_hbone_facts(from ? seen.stream : lab->last->stream, &facts);
+		assert_true(facts.received < 1000000);
+		/* A window is opened anew by halves. */
+		assert_true(holder->held >= WEFT_WINDOW / 2);
 		/* Others on the same connection are not in its way. */
 		int other[2];
 		struct seen more;
@@ -371,7 +376,7 @@ static void budget(void **state)
 static void held_bytes_outlive_their_connection(void **state)
 {
 	struct lab *lab = *state;
-	static char data[200000], back[200000];
+	static char data[100000], back[100000];
 	struct seen seen;
 	int client, server, room = 4096;
 	size_t got = 0;
@@ -382,8 +387,8 @@ static void held_bytes_outlive_their_connection(void **state)
 	setsockopt(client, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
 	shutdown(client, SHUT_WR);
 	lab_expect_end(lab, server);
-	for (size_t done = 0; done < 100000;) {
-		ssize_t some = send(server, data + done, 100000 - done, 0);
+	for (size_t done = 0; done < 60000;) {
+		ssize_t some = send(server, data + done, 60000 - done, 0);
 
 		if (some > 0)
 			done += (size_t)some;
@@ -395,7 +400,7 @@ static void held_bytes_outlive_their_connection(void **state)
 	assert_int_equal(lab->last->end, WEFT_HBONE_CLOSED);
 	lab->there.hbone = weft_hbone_free(lab->there.hbone);
 	LAB_UNTIL(lab, lab->here.hbone->count == 0 || !lab->here.hbone->conns->session);
-	while (got < 100000) {
+	while (got < 60000) {
 		ssize_t some = recv(client, back + got, sizeof(back) - got, 0);
 
 		if (some > 0)
@@ -404,7 +409,7 @@ static void held_bytes_outlive_their_connection(void **state)
 			break;
 		lab_step(lab);
 	}
-	assert_int_equal(got, 100000);
+	assert_int_equal(got, 60000);
 	assert_memory_equal(data, back, got);
 	lab_expect_end(lab, client);
 	LAB_UNTIL(lab, seen.ended);

@@ -178,6 +178,8 @@ static inline void lab_request(void *context, struct weft_hbone_stream *stream, 
 	snprintf(seen->forwarded, sizeof(seen->forwarded), "%s", headers->forwarded);
 	snprintf(seen->traceparent, sizeof(seen->traceparent), "%s", headers->traceparent);
 	*ret_user = seen;
+	if (lab->last && lab->last->ended)
+		free(lab->last);
 	lab->last = seen;
 	if (lab->mute)
 		return;

@@ -414,17 +414,18 @@ static void sign(const struct pki *pki, const char *who, X509 *cert, EVP_PKEY *k
 	EVP_MD_CTX_free(context);
 }
 
-/* Where the outer signatureAlgorithm's OID is ECDSA with SHA-256, its last octet becomes another. */
-static void patch_outer(unsigned char *der, int size, const char *hex)
+/* The last octet of the DER's first or last `bytes` becomes another. The signature does not hold then; that is looked at last. */
+static void patch(unsigned char *der, int size, const void *bytes, int length, bool last, unsigned char octet)
 {
-	static const unsigned char oid[] = { 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02 };
+	for (int i = 0; i + length <= size; i++) {
+		unsigned char *at = der + (last ? size - length - i : i);
 
-	for (int i = size - (int)sizeof(oid); i > 0; i--)
-		if (memcmp(der + i, oid, sizeof(oid)) == 0) {
-			from_hex(hex, der + i + sizeof(oid) - 1, 1);
+		if (memcmp(at, bytes, (size_t)length) == 0) {
+			at[length - 1] = octet;
 			return;
 		}
-	fail_msg("no outer algorithm to change");
+	}
+	fail_msg("there is nothing to change");
 }
 
 /* What a peer or an administrator would send: `*ret_der` is OpenSSL's to free. */
@@ -440,7 +441,7 @@ static int pki_der(const struct pki *pki, const char *who, unsigned char **ret_d
 	size_t size;
 	int length;
 
-	X509_set_version(cert, atoi(pki_get(pki, who, "version", "3")) - 1);
+	X509_set_version(cert, X509_VERSION_3);
 	value = pki_get(pki, who, "serial", NULL);
 	if (value) {
 		size = from_hex(value + (*value == '-'), octets, sizeof(octets));
@@ -481,9 +482,13 @@ static int pki_der(const struct pki *pki, const char *who, unsigned char **ret_d
 	*ret_der = NULL;
 	length = i2d_X509(cert, ret_der);
 	assert_true(length > 0);
-	value = pki_get(pki, who, "outer", NULL);
-	if (value)
-		patch_outer(*ret_der, length, value);
+	if (pki_get(pki, who, "outer", NULL))
+		patch(*ret_der, length, "\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02", 10, true,
+		      (unsigned char)strtoul(pki_get(pki, who, "outer", NULL), NULL, 16));
+	/* OpenSSL from 3.4 on writes 3 whatever was set, where there are extensions. */
+	if (pki_get(pki, who, "version", NULL))
+		patch(*ret_der, length, "\xa0\x03\x02\x01\x02", 5, false,
+		      (unsigned char)(atoi(pki_get(pki, who, "version", NULL)) - 1));
 	ASN1_TIME_free(from);
 	ASN1_TIME_free(to);
 	ASN1_INTEGER_free(serial);
@@ -491,7 +496,7 @@ static int pki_der(const struct pki *pki, const char *who, unsigned char **ret_d
 	return length;
 }
 
-/* As it comes out of a handshake. */
+/* As it comes out of a handshake. NULL: OpenSSL does not even read it, as later versions do not what 3.0 leaves to us. */
 static X509 *pki_cert(const struct pki *pki, const char *who)
 {
 	unsigned char *der;
@@ -500,7 +505,7 @@ static X509 *pki_cert(const struct pki *pki, const char *who)
 	X509 *cert = d2i_X509(NULL, &at, size);
 
 	OPENSSL_free(der);
-	if (!cert)
+	if (!cert && OpenSSL_version_num() < 0x30100000)
 		fail_msg("OpenSSL does not read what was made of %s", who);
 	return cert;
 }

@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-#include "tls/trust.h"
+#include "tls/trust_chain.h"
 
 enum { NOBODY = 0, CLIENT = 1, SERVER = 2, BOTH = 3 };
 
@@ -18,6 +18,9 @@ struct row {
 };
 
 #define LONG_SERIAL "7f0102030405060708090a0b0c0d0e0f10111213"
+/* ID as a GeneralName, and as the whole extension */
+#define ID_URI "86257370696666653a2f2f636c75737465722e6c6f63616c2f6e732f73686f702f73612f776562"
+#define ID_SAN "3027" ID_URI
 #define A50 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define A250 A50 A50 A50 A50 A50
 #define URI(text) "leaf.san=critical,URI:" text
@@ -50,7 +53,12 @@ static const struct row id_rows[] = {
 	  "cannot be parsed" },
 	{ "SAN with letters for DER", "leaf.san=|leaf.subject=a|leaf.ext=2.5.29.17:critical:616263", NOBODY,
 	  "cannot be parsed" },
-	{ "SAN with a tail", "leaf.san=|leaf.subject=a|leaf.ext=2.5.29.17::3003860161ff", NOBODY, "no SPIFFE id" },
+	{ "SAN by octets", "leaf.san=|leaf.ext=2.5.29.17:critical:" ID_SAN, BOTH, NULL },
+	{ "SAN with a tail", "leaf.san=|leaf.ext=2.5.29.17:critical:" ID_SAN "0500", NOBODY, "not one value" },
+	{ "SAN with octets of zero behind it", "leaf.san=|leaf.ext=2.5.29.17:critical:" ID_SAN "0000", NOBODY,
+	  "not one value" },
+	{ "SAN of indefinite length", "leaf.san=|leaf.ext=2.5.29.17:critical:3080" ID_URI "0000", NOBODY,
+	  "not one value" },
 	{ "SAN not critical, with subject", "leaf.san=URI:" ID "|leaf.subject=web", BOTH, NULL },
 	{ "SAN critical, with subject", "leaf.subject=web", BOTH, NULL },
 	{ "SAN not critical, no subject", "leaf.san=URI:" ID, NOBODY, "not critical" },
@@ -115,6 +123,7 @@ static const struct row leaf_rows[] = {
 	{ "keyUsage not critical", "leaf.ku=digitalSignature", NOBODY, "keyUsage is not critical" },
 	{ "no digitalSignature", "leaf.ku=critical,keyEncipherment", NOBODY, "digitalSignature" },
 	{ "keyUsage of nothing", "leaf.ku=|leaf.ext=2.5.29.15:critical:03020700", NOBODY, "contradict" },
+	{ "keyUsage with a tail", "leaf.ku=|leaf.ext=2.5.29.15:critical:030207800500", NOBODY, "not one value" },
 	{ "keyUsage as Istio's", "leaf.ku=critical,digitalSignature,keyEncipherment", BOTH, NULL },
 	{ "keyUsage twice", "leaf.twice=ku", NOBODY, "twice" },
 	{ "no extendedKeyUsage", "leaf.eku=", BOTH, NULL },
@@ -126,7 +135,8 @@ static const struct row leaf_rows[] = {
 	{ "only any", "leaf.eku=anyExtendedKeyUsage", NOBODY, "anyExtendedKeyUsage" },
 	{ "any beside both", "leaf.eku=serverAuth,clientAuth,anyExtendedKeyUsage", NOBODY, "anyExtendedKeyUsage" },
 	{ "empty extendedKeyUsage", "leaf.eku=|leaf.ext=2.5.29.37::3000", NOBODY, "extendedKeyUsage" },
-	{ "extendedKeyUsage that is no DER", "leaf.eku=|leaf.ext=2.5.29.37::ffff", NOBODY, "cannot be parsed" },
+	{ "extendedKeyUsage that is none", "leaf.eku=|leaf.ext=2.5.29.37::0500", NOBODY, "cannot be parsed" },
+	{ "extendedKeyUsage that is no DER", "leaf.eku=|leaf.ext=2.5.29.37::ffff", NOBODY, "not one value" },
 	{ "name constraints", "leaf.nc=critical,permitted;URI:cluster.local", NOBODY, "name constraints" },
 	{ "expired a second ago", "leaf.to=-1", NOBODY, "expired" },
 	{ "expired long ago", "leaf.from=-1000|leaf.to=-500", NOBODY, "expired" },
@@ -197,6 +207,8 @@ static const struct row chain_rows[] = {
 	{ "an unrelated CA sent too", "send=x,ica,y", BOTH, NULL },
 	{ "the wrong way round", "ica.by=x|x.by=root|send=x,ica", BOTH, NULL },
 	{ "three intermediates", "ica.by=x|x.by=y|send=ica,x,y", BOTH, NULL },
+	{ "the next root under its old one's name and signature", "leaf.by=nica|nica.by=x|x.subject=root|send=nica,x",
+	  BOTH, NULL },
 	{ "an unknown root", "ica.by=x|x.by=x|send=ica,x", NOBODY, "no path" },
 	{ "an unknown root of the same name", "ica.by=x|x.by=x|x.subject=root|send=ica,x", NOBODY, "no path" },
 	{ "root's name, another key", "ica.signkey=other", NOBODY, "signature" },
@@ -278,6 +290,11 @@ static const struct row domain_rows[] = {
 	{ "the other's id, through our root's vouching",
 	  "leaf.by=broot|broot.by=root|send=broot|broots=z|z.by=z|" URI("spiffe://other.example/ns/shop/sa/web"),
 	  NOBODY, "no path" },
+	{ "our id, by the other's CA, which our root vouches for without a word", "leaf.by=bica|bica.by=root|send=bica",
+	  BOTH, NULL },
+	{ "our id, by the other's CA, which our root vouches for by name constraint",
+	  "leaf.by=bica|bica.by=root|bica.nc=critical,permitted;URI:other.example|send=bica", NOBODY,
+	  "permitted subtree" },
 	{ "id of a trust domain without roots", URI("spiffe://third.example/ns/shop/sa/web"), NOBODY, "is not known" },
 	{ "an alias with its own root", B_LEAF "|" URI("spiffe://other.example/ns/shop/sa/web") "|broots=z|z.by=z",
 	  NOBODY, "no path" },
@@ -354,13 +371,13 @@ static const struct row root_rows[] = {
 	{ "root with an empty subject", "root.subject=", NOBODY, "empty" },
 };
 
-static void free_chain(X509 *leaf, STACK_OF(X509) * others)
+static void free_chain(X509 *leaf, STACK_OF(X509) *others)
 {
 	sk_X509_pop_free(others, X509_free);
 	X509_free(leaf);
 }
 
-static STACK_OF(X509) * make_others(const struct pki *pki, X509 *leaf)
+static STACK_OF(X509) *make_others(const struct pki *pki, X509 *leaf)
 {
 	STACK_OF(X509) *others = sk_X509_new_null();
 	char *list = strdup(pki_get(pki, "", "send", "ica")), *rest = list;
@@ -425,15 +442,17 @@ static struct weft_trust *make_trust(const struct pki *pki, const char *roots, s
 /* The id that a good leaf has, with nothing escaped in it. */
 static const char *wanted_id(const struct pki *pki)
 {
-	const char *uri = strstr(pki_get(pki, "leaf", "san", "URI:" ID), "URI:") + 4;
+	const char *uri = strstr(pki_get(pki, "leaf", "san", "URI:" ID), "URI:");
 	static char id[4096];
 
-	snprintf(id, sizeof(id), "%.*s", (int)strcspn(uri, ";"), uri);
+	if (!uri)
+		return ID;
+	snprintf(id, sizeof(id), "%.*s", (int)strcspn(uri + 4, ";"), uri + 4);
 	return id;
 }
 
 static void judge(const struct row *row, const struct pki *pki, const struct weft_trust *trust, const char *when,
-		  X509 *leaf, STACK_OF(X509) * others)
+		  X509 *leaf, STACK_OF(X509) *others)
 {
 	for (int side = WEFT_TRUST_CLIENT; side <= WEFT_TRUST_SERVER; side++) {
 		bool good = row->accepted & (side == WEFT_TRUST_CLIENT ? CLIENT : SERVER);
@@ -465,12 +484,18 @@ static void run(const struct row *row)
 	char both[64];
 	struct pki pki;
 	X509 *leaf;
-	STACK_OF(X509) * others;
+	STACK_OF(X509) *others;
 
 	pki_read(&pki, row->recipe);
 	leaf = pki_cert(&pki, "leaf");
-	others = make_others(&pki, leaf);
 	ERR_clear_error();
+	if (!leaf) {
+		print_message("%s: cannot be read\n", row->name);
+		assert_int_equal(row->accepted, NOBODY);
+		pki_done(&pki);
+		return;
+	}
+	others = make_others(&pki, leaf);
 	first = make_trust(&pki, pki_get(&pki, "", "roots", "root"), &err);
 	if (!first) {
 		if (row->accepted || !strstr(err.text, row->why))
@@ -538,7 +563,7 @@ static void test_roots(void **state)
 	RUN_ALL(root_rows);
 }
 
-static int verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509) * others, time_t now, struct weft_err *err)
+static int verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509) *others, time_t now, struct weft_err *err)
 {
 	char *id = NULL;
 	int r = weft_trust_verify(trust, leaf, others, WEFT_TRUST_CLIENT, now, &id, err);
@@ -616,7 +641,7 @@ static void test_foreign_root_key(void **state)
 	struct weft_err err = { 0 };
 	struct weft_trust *trust;
 	X509 *leaf;
-	STACK_OF(X509) * others;
+	STACK_OF(X509) *others;
 
 	(void)state;
 	pki_read(&cross, "leaf.by=broot|broot.by=root|broot.aki=yes|send=broot");
@@ -688,7 +713,12 @@ static X509 *blow_up(const struct pki *pki, const char *who, int size)
 		int length;
 
 		ASN1_STRING_set(value, NULL, wanted);
-		memset(value->data, 5, (size_t)wanted);
+		/* An OCTET STRING, its size in four octets. */
+		memset(value->data, 0, (size_t)wanted);
+		value->data[0] = V_ASN1_OCTET_STRING;
+		value->data[1] = 0x84;
+		for (int i = 0; i < 4; i++)
+			value->data[2 + i] = (unsigned char)((wanted - 6) >> (24 - 8 * i));
 		extension = X509_EXTENSION_create_by_OBJ(NULL, object, 0, value);
 		X509_add_ext(copy, extension, -1);
 		sign(pki, who, copy, key_of(pki, signer_of(pki, who)));
@@ -759,7 +789,7 @@ static void test_clock(void **state)
 	struct weft_trust *trust;
 	struct pki pki;
 	X509 *leaf;
-	STACK_OF(X509) * others;
+	STACK_OF(X509) *others;
 
 	(void)state;
 	pki_read(&pki, "crls=crl");
@@ -778,6 +808,62 @@ static void test_clock(void **state)
 	free_chain(leaf, others);
 	weft_trust_unref(trust);
 	pki_done(&pki);
+}
+
+/* A chain that was judged good is known, as that side's, until the first of what it rests on ends, and nothing else is. */
+static void test_memory(void **state)
+{
+	static const struct {
+		const char *recipe;
+		long from, until;
+	} spans[] = {
+		{ "", -DAY, DAY },
+		{ "leaf.to=30", -DAY, 30 },
+		{ "leaf.from=-7|ica.to=50", -7, 50 },
+		{ "root.from=-3|root.to=20", -3, 20 },
+		{ "crls=crl|crl.from=-9|crl.to=40", -9, 40 },
+		{ "crls=crl,crl2|crl2.by=root|crl2.to=10|crl.from=-5", -5, 10 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(spans) / sizeof(spans[0]); i++) {
+		long times[] = { 0, spans[i].from, spans[i].until, 0, spans[i].until + 1, spans[i].from - 1, 0 };
+		static const unsigned long judged[] = { 1, 1, 1, 1, 2, 3, 3 };
+		struct weft_err err = { 0 };
+		struct weft_trust *trust;
+		struct pki pki;
+		X509 *leaf;
+		STACK_OF(X509) *others;
+		unsigned char *der;
+		char *id = NULL;
+		int size;
+
+		pki_read(&pki, spans[i].recipe);
+		trust = make_trust(&pki, "root", &err);
+		leaf = pki_cert(&pki, "leaf");
+		others = make_others(&pki, leaf);
+		for (size_t j = 0; j < sizeof(times) / sizeof(times[0]); j++) {
+			assert_int_equal(verify(trust, leaf, others, NOW + times[j], &err),
+					 judged[j] > 1 && times[j] ? -EACCES : 0);
+			assert_int_equal(weft_trust_judged(trust), judged[j]);
+		}
+		assert_int_equal(weft_trust_verify(trust, leaf, others, WEFT_TRUST_SERVER, NOW, &id, &err), 0);
+		assert_int_equal(weft_trust_judged(trust), 4);
+		free(id);
+		/* What is added to trust makes it forget. */
+		size = pki_der(&pki, "nroot", &der);
+		assert_int_equal(weft_trust_add_root(trust, "cluster.local", der, (size_t)size, &err), 0);
+		OPENSSL_free(der);
+		assert_int_equal(verify(trust, leaf, others, NOW, &err), 0);
+		assert_int_equal(weft_trust_judged(trust), 1);
+		/* The same leaf in another chain is another. */
+		X509_free(sk_X509_pop(others));
+		assert_int_equal(verify(trust, leaf, others, NOW, &err), -EACCES);
+		assert_int_equal(weft_trust_judged(trust), 2);
+		free_chain(leaf, others);
+		weft_trust_unref(trust);
+		pki_done(&pki);
+	}
 }
 
 static void test_not_der(void **state)
@@ -851,6 +937,7 @@ int main(void)
 		cmocka_unit_test(test_count),
 		cmocka_unit_test(test_size),
 		cmocka_unit_test(test_clock),
+		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_not_der),
 		cmocka_unit_test(test_references),
 	};
