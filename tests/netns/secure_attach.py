@@ -15,6 +15,7 @@ def topology(lab):
     pods = (lab.client, lab.web, lab.late, lab.holder)
     for pod in pods:
         wait_for(lambda p=pod: not sh("ip", "-n", p.netns, "-6", "address", "show", "tentative"), "duplicate address detection to be over")
+    lab.holder.new_socket().close()  # which tunes its namespace
     lab.before = {pod.name: inside(pod) for pod in pods}
     start_all(lab, [lab.client, lab.web], *web_service(lab.web))
     write_all(lab, "late.yaml", [pod_resource(pod) for pod in (lab.late, lab.holder)])
@@ -139,7 +140,7 @@ def test_a_port_that_an_application_holds(lab):
         contains(err, str(port), "which port")
         contains(err, "holder", "whose")
         holder.kill()
-        wait_for(lambda: not changed(lab.holder, lab.before["holder"]) and not programs(lab.holder), "the pod to be as before")
+        wait_for(lambda: not changed(lab.holder, lab.before["holder"]) and not programs(lab.holder), lambda: f"the pod to be as before: {changed(lab.holder, lab.before['holder'])}")
 
 
 def test_ports_of_the_agent_are_no_targets(lab):
@@ -172,6 +173,7 @@ def test_a_stopped_agent_and_uninstall(lab):
     code, out, err = lab.two.cli("uninstall")
     true(code == 0, f"weft uninstall: {err or out}")
     as_before(lab, lab.web)
+    share_ca(lab)  # its keys went too
     lab.two.start()
     wait_attached(lab.web)
     gets_through(lab.client, VIP)
