@@ -167,6 +167,25 @@ def test_a_rule_of_l7_is_refused_and_allows_nobody(lab):
         remove_all(lab, "policy.yaml")
 
 
+def test_it_is_told(lab):
+    def steps(pod):
+        said = lab.weft("explain", "from", f"default/{pod.name}", "to", f"{lab.web.ip}:80")
+        return {step["step"]: step for step in said["steps"]}, said["verdict"]
+
+    with policy(lab, friends(lab, lab.alice), peer_authentication("STRICT")):
+        rows = {row["policy"]: row for row in lab.weft("policy", "list")}
+        mine = next(row for name, row in rows.items() if name.endswith("/" + ALLOW_FRIENDS))
+        equal((mine["action"], mine["scope"], mine["state"], mine["workloads"]), ("ALLOW", "workloads", "in force", 1))
+        said, verdict = steps(lab.alice)
+        equal((said["lane"]["result"], said["policy"]["result"]), ("mutual TLS", "allowed"))
+        true(spiffe(lab.alice) in said["lane"]["because"] and spiffe(lab.web) in said["lane"]["because"], said["lane"]["because"])
+        said, verdict = steps(lab.mallory)
+        equal((said["lane"]["result"], said["policy"]["result"], verdict), ("mutual TLS", "refused", "refuse"))
+        true(ALLOW_FRIENDS in said["policy"]["because"], said["policy"]["because"])
+        said, verdict = steps(lab.plain)
+        equal((said["lane"]["result"], said["policy"]["result"], verdict), ("plaintext", "refused", "refuse"))
+
+
 def test_policy_survives_a_restart_of_the_agent(lab):
     with policy(lab, peer_authentication("STRICT"), friends(lab, lab.alice, lab.bob)):
         lab.two.stop()
