@@ -14,6 +14,7 @@ ALLOW_FRIENDS = "allow-friends"
 def topology(lab):
     prepare(lab, ["alice", "mallory", "plain"], ["web", "bob", "rob"])
     strangers(lab, "stranger")
+    lab.kubelet, lab.other_kubelet = lab.two.host("kubelet"), lab.host("other-kubelet")
     lab.web.serve(80, mode="ends")
     lab.web.serve(81, mode="ends")
     start_all(lab, [lab.alice, lab.mallory, lab.web, lab.bob, lab.rob, pod_resource(lab.plain), pod_resource(lab.stranger)], *web_service(lab.web))
@@ -165,6 +166,20 @@ def test_a_rule_of_l7_is_refused_and_allows_nobody(lab):
             contains(json.dumps(problem), "methods", "why")
     finally:
         remove_all(lab, "policy.yaml")
+
+
+def test_probes_of_the_own_node(lab):
+    """A kubelet gets through where STRICT or a missing ALLOW would stop it; another node's does not, nor where a DENY rule matches."""
+    nodes = [node(n.node_name, (n.node_ip, n.node_ip6)) for n in (lab, lab.two)]
+    with policy(lab, *nodes, peer_authentication("STRICT"), authorization_policy("nobody", labels={"app": "web"})):
+        for address in (lab.web.ip, lab.web.ip6):
+            equal(gets_through(lab.kubelet, address)[0], "web")
+            is_refused(lab.other_kubelet, address)
+            is_refused(lab.stranger, address)
+            is_refused(lab.alice, address)
+    with policy(lab, *nodes, authorization_policy("not-81", "DENY", [{"to": [{"operation": {"ports": ["81"]}}]}])):
+        gets_through(lab.kubelet, lab.web.ip)
+        is_refused(lab.kubelet, lab.web.ip, 81)
 
 
 def test_it_is_told(lab):
