@@ -17,7 +17,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void add(X509 *cert, X509 **leaf, STACK_OF(X509) * others, uint8_t kind)
+static void add(X509 *cert, X509 **leaf, STACK_OF(X509) *others, uint8_t kind)
 {
 	struct weft_err err = { 0 };
 
@@ -30,7 +30,7 @@ static void add(X509 *cert, X509 **leaf, STACK_OF(X509) * others, uint8_t kind)
 		X509_free(cert);
 }
 
-static void verify(const struct weft_trust *trust, const struct weft_trust *nobody, X509 *leaf, STACK_OF(X509) * others)
+static void verify(const struct weft_trust *trust, const struct weft_trust *nobody, X509 *leaf, STACK_OF(X509) *others)
 {
 	for (int side = WEFT_TRUST_CLIENT; side <= WEFT_TRUST_SERVER; side++) {
 		weft_free_on_exit char *id = NULL;
