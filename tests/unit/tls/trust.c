@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who is believed: each row is a chain that is bad in one way or, beside it, just good enough, and is judged as client and as server, under
- * trust as it was configured first and once the next root has been added.
+ * Who is believed: each row is a chain that is bad in one way or, beside it, just good enough, and is judged as client
+ * and as server, under trust as it was configured first and once the next root has been added.
  */
 #include "pki.h"
 
@@ -606,8 +606,8 @@ static void test_rotation(void **state)
 }
 
 /*
- * An intermediate that the old root and the new one both vouch for is sent with either certificate first, while only one of the roots is
- * believed: OpenSSL alone takes the first and fails.
+ * An intermediate that the old root and the new one both vouch for is sent with either certificate first, while only
+ * one of the roots is believed: OpenSSL alone takes the first and fails.
  */
 static void test_cross_signed(void **state)
 {
@@ -810,7 +810,9 @@ static void test_clock(void **state)
 	pki_done(&pki);
 }
 
-/* A chain that was judged good is known, as that side's, until the first of what it rests on ends, and nothing else is. */
+/*
+ * A chain that was judged good is known, as that side's, until the first of what it rests on ends, and nothing else is.
+ */
 static void test_memory(void **state)
 {
 	static const struct {
