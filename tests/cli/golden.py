@@ -29,6 +29,15 @@ words = sys.argv[1:]
 if words[0] == "--uninstall":
     print("weftd", *words)
     sys.exit(0 if words[2] != "empty" else 1)
+if words[0] == "--json":
+    what, value = words[3], [*words[4:], ""][0]
+    answers = {"--ca-export": {"trust_domain": words[6] if len(words) > 6 else "cluster.local", "file": value, "until": "2026-11-22T12:00:00Z",
+                               "serial": "57d69a6a59498a37", "code": "81b6d24e-5cf0c445"},
+               "--ca-join": {"error": f"cannot read {value}: No such file or directory"} if value == "missing" else {"trust_domain": "cluster.local"},
+               "--ca-rotate": {"root": "believed", "next": "have the other nodes join anew, then rotate once more"},
+               "--ca-revoke": {"serial": value, "next": "have the other nodes join anew: they learn of it by that"}}
+    print(json.dumps(answers[what]))
+    sys.exit(1 if "error" in answers[what] else 0)
 what, directory, rest = words[0], words[1], words[2:]
 if rest[0] != "--json" or directory == "broken":
     sys.exit(3)

@@ -961,7 +961,7 @@ class Lab:
         """The CLI's JSON, parsed."""
         code, out, err = self.cli("-j", *words)
         if code != 0:
-            raise Failure(f"weft -j {' '.join(words)}: exit {code}: {err or out}")
+            raise Failure(f"weft -j {' '.join(map(str, words))}: exit {code}: {err or out}")
         return json.loads(out)
 
     def http(self, path="/metrics", address=METRICS):

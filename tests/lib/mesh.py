@@ -24,27 +24,31 @@ def web_service(*pods, ports=(80,)):
             endpoint_slice("web", [endpoint(pod.ip6) for pod in pods], ports)]
 
 
+def agents(lab):
+    """The nodes that are weft's."""
+    return [node_lab for node_lab in (lab, *lab.others) if node_lab is not getattr(lab, "away", None)]
+
+
 def write_all(lab, name, documents):
-    for node_lab in (lab, *lab.others):
+    for node_lab in agents(lab):
         node_lab.write(name, documents)
 
 
 def apply_all(lab, name, documents):
-    """On every node that has an agent."""
-    for node_lab in (lab, *lab.others):
-        if node_lab.agent:
-            node_lab.apply(name, documents)
+    """On every node, and until it is in force there."""
+    for node_lab in agents(lab):
+        node_lab.apply(name, documents)
 
 
 def remove_all(lab, name):
-    for node_lab in (lab, *lab.others):
-        if node_lab.agent and (node_lab.config / name).exists():
+    for node_lab in agents(lab):
+        if (node_lab.config / name).exists():
             node_lab.remove(name)
 
 
 def forget_all(lab, name):
     """Takes a file away that changes nothing which the kernel's tables would show."""
-    for node_lab in (lab, *lab.others):
+    for node_lab in agents(lab):
         (node_lab.config / name).unlink(missing_ok=True)
 
 
@@ -57,7 +61,7 @@ def start_all(lab, pods, *documents, config=None, extra=()):
         write_all(lab, "more.yaml", list(documents))
     lab.secure()
     share_ca(lab)
-    for node_lab in (lab, *lab.others):
+    for node_lab in agents(lab):
         node_lab.start(*extra)
     for pod in pods:
         if not isinstance(pod, dict):
@@ -66,10 +70,8 @@ def start_all(lab, pods, *documents, config=None, extra=()):
 
 def share_ca(lab):
     """Every node's embedded authority below the first one's root, before their agents start."""
-    for node_lab in (lab, *lab.others):
-        node_lab.state.mkdir(parents=True, exist_ok=True)
     bundle = lab.folder / "ca-bundle"
-    for other in lab.others:
+    for other in agents(lab)[1:]:
         made = lab.weft("ca", "export", bundle)
         code, out, err = other.cli("ca", "join", bundle, stdin=made["code"])
         true(code == 0, f"weft ca join: {err or out}")
