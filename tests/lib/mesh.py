@@ -72,7 +72,7 @@ def share_ca(lab):
     """Every node's embedded authority below the first one's root, before their agents start."""
     bundle = lab.folder / "ca-bundle"
     for other in agents(lab)[1:]:
-        made = lab.weft("ca", "export", bundle)
+        made = lab.weft("ca", "export", str(bundle))
         code, out, err = other.cli("ca", "join", bundle, stdin=made["code"])
         true(code == 0, f"weft ca join: {err or out}")
         bundle.unlink()
