@@ -71,9 +71,11 @@ struct flow {
 	struct weft_identity *identity; /* ours */
 	uint64_t netns, start_ns;
 	struct weft_addr local, remote; /* as the application's socket has them */
+	struct weft_addr to; /* that was asked for, with: */
+	uint16_t port;
 	uint16_t local_port, remote_port; /* host order */
-	uint16_t port; /* that was asked for */
 	uint32_t workload; /* ours */
+	int app; /* the application's socket, which is the engine's: valid while it has not said that it ended */
 	bool server, answered, opened, cut;
 };
 
@@ -465,9 +467,14 @@ static void on_opened(void *context, struct weft_hbone_stream *stream, void *use
 {
 	struct weft_node *node = context;
 	struct flow *flow = user;
+	struct sockaddr_storage app;
+	socklen_t size = sizeof(app);
 
 	(void)stream;
 	flow->opened = true;
+	/* The kernel takes this question as the word that the tunnel is open (bpf/getpeername.bpf.c): what it answers is known. */
+	if (!flow->server)
+		(void)getpeername(flow->app, (struct sockaddr *)&app, &size);
 	count(node, flow->server ? WEFT_PROXY_COUNT_INBOUND : WEFT_PROXY_COUNT_OUTBOUND);
 }
 
@@ -479,10 +486,9 @@ static const char *status_words(int status)
 			       : "refused it";
 }
 
-static void outbound_ended(struct weft_node *node, const struct flow *flow, enum weft_hbone_end end, int status,
-			   const struct weft_hbone_facts *facts, const char *why)
+static void outbound_ended(struct weft_node *node, const struct flow *flow, enum weft_hbone_end end, int status, const char *why)
 {
-	struct label from = workload_label(node, flow->workload), to = addr_label(&facts->peer, flow->port);
+	struct label from = workload_label(node, flow->workload), to = addr_label(&flow->to, flow->port);
 
 	switch (end) {
 	case WEFT_HBONE_REFUSED:
@@ -535,7 +541,7 @@ static void on_ended(void *context, struct weft_hbone_stream *stream, void *user
 	if (flow->server)
 		inbound_ended(context, flow, end, facts, why);
 	else
-		outbound_ended(context, flow, end, status, facts, why);
+		outbound_ended(context, flow, end, status, why);
 	flow_free(flow);
 }
 
@@ -591,6 +597,7 @@ static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct
 	flow->local_port = accepted->remote_port;
 	flow->remote = accepted->local;
 	flow->remote_port = accepted->local_port;
+	flow->to = original->endpoint_addr;
 	flow->port = port;
 	flow->workload = original->workload;
 	expected[0] = peer.identity;
@@ -607,7 +614,7 @@ static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct
 						  original->service ? weft_mesh_service_host(&node->mesh, original->service) : "", forwarded),
 		.traceparent = weft_traceparent_print(random, traceparent),
 	};
-	fd = weft_take_fd(accepted->fd);
+	flow->app = fd = weft_take_fd(accepted->fd);
 	if (weft_hbone_open(node->hbone, &open, fd, flow, &flow->stream) < 0) {
 		flow_free(flow);
 		count(node, WEFT_PROXY_COUNT_UPSTREAM_FAILED);
@@ -1095,7 +1102,7 @@ static void cut(struct weft_node *node, struct flow *flow, const char *identity,
 {
 	count(node, WEFT_PROXY_COUNT_POLICY_CUT);
 	say(node, WEFT_LOG_INFO, "cut the connection of %s to port %u of %s: %s%s%s", identity, flow->port,
-	    flow->server ? workload_label(node, flow->workload).text : addr_label(&flow->remote, flow->port).text, why, policy[0] ? ", by " : "", policy);
+	    flow->server ? workload_label(node, flow->workload).text : addr_label(&flow->to, flow->port).text, why, policy[0] ? ", by " : "", policy);
 	flow->cut = true;
 	if (flow->server && !flow->answered)
 		refuse(flow, 401);
@@ -1117,7 +1124,7 @@ static void judge_again(struct weft_node *node, struct flow *flow)
 		return;
 	}
 	/* A pod that is gone takes its connections along by itself; an address that is somebody else's now is another peer. */
-	if (facts.peer_identity[0] && weft_mesh_by_addr(&node->mesh, &facts.peer, &workload) == 0 &&
+	if (facts.peer_identity[0] && weft_mesh_by_addr(&node->mesh, &flow->to, &workload) == 0 &&
 	    strcmp(workload.identity, facts.peer_identity) != 0)
 		cut(node, flow, weft_identity_id(flow->identity), "the address is another workload's now", "");
 	else if (weft_mesh_by_id(&node->mesh, flow->workload, &workload) == 0 && strcmp(workload.identity, weft_identity_id(flow->identity)) != 0)

@@ -427,14 +427,16 @@ int weft_session_input(struct weft_hbone_conn *conn, const uint8_t *data, size_t
 	ssize_t took = nghttp2_session_mem_recv(conn->session, data, size);
 
 	gathered(conn->hbone);
-	if (took < 0) {
-		/* Where nghttp2 or a limit has not said already why the connection ends. */
-		if (!conn->abuse)
-			nghttp2_session_terminate_session(conn->session, took == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM :
-												       NGHTTP2_PROTOCOL_ERROR);
-		return -EPROTO;
+	if (took >= 0)
+		return 0;
+	/* Limits of nghttp2's own, on CONTINUATION, SETTINGS and what it would have to answer, come before some of ours. */
+	if (took == NGHTTP2_ERR_BAD_CLIENT_MAGIC || took == NGHTTP2_ERR_NOMEM) {
+		nghttp2_session_terminate_session(conn->session, took == NGHTTP2_ERR_NOMEM ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_PROTOCOL_ERROR);
+	} else if (!conn->abuse) {
+		conn->abuse = "frames that have to be answered, or belong to one header block";
+		nghttp2_session_terminate_session(conn->session, NGHTTP2_ENHANCE_YOUR_CALM);
 	}
-	return 0;
+	return -EPROTO;
 }
 
 int weft_session_output(struct weft_hbone_conn *conn)
