@@ -109,7 +109,7 @@ class Story:
         held = self.pods["front"].connect(LEDGER, 80)
         bricks.wait_for(lambda: any(r.get("security") == "mutual_tls" for r in lab.weft("conn", "list")), "the connection to be shown")
         for node in (lab, two):
-            self.told.run(node, "conn", "list", "security", "mutual_tls")
+            self.told.run(node, "conn", "list", "service", "shop/ledger")
         self.told.run(lab, "identity", "list")
         held.close()
 
