@@ -92,7 +92,7 @@ bool weft_limits_frame(struct weft_hbone_conn *conn, const nghttp2_frame_hd *hea
 			return true;
 		}
 		return flood(conn, &limits->updates, "WINDOW_UPDATE frames");
-	default: /* PRIORITY, GOAWAY, and what we do not know */
-		return flood(conn, &limits->others, "PRIORITY and unknown frames");
+	default: /* PRIORITY and GOAWAY; nghttp2 passes over what it does not know, which costs its bytes and nothing else */
+		return flood(conn, &limits->others, "PRIORITY frames");
 	}
 }
