@@ -97,6 +97,13 @@ ANSWERS = {
          "expires_ns": 43200000000000, "certificates": 2, "pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
         {"identity": "spiffe://cluster.local/ns/shop/sa/old", "serial": "0F", "not_before": 1600000000, "not_after": 1600086400, "expires_ns": 0,
          "certificates": 1, "pem": "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n"}]},
+    "policy.list": {"policies": [
+        {"policy": "PeerAuthentication shop/web", "action": "STRICT", "scope": "workloads", "dry_run": False, "state": "in force",
+         "workloads": 12, "combinations": 1, "rules": "STRICT"},
+        {"policy": "AuthorizationPolicy shop/web", "action": "ALLOW", "scope": "workloads", "dry_run": False, "state": "in force",
+         "workloads": 2, "combinations": 2, "rules": "from {principals: [cluster.local/ns/shop/sa/front]} to {ports: [8080]} | everybody"},
+        {"policy": "AuthorizationPolicy shop/wide", "action": "DENY", "scope": "namespace", "dry_run": True, "state": "does not fit",
+         "workloads": 3, "combinations": 1, "rules": "from {ipBlocks: [10.0.0.0/8]} when source.ip {notValues: [10.0.0.1]}"}]},
     "workload.attached": {"workloads": [{"workload": 3, "who": "shop/kv-0", "netns": "kv", "attached": False, "cookie": 0,
                                          "why": "shop/kv-0 cannot be attached: its network namespace kv does not exist"}]},
     "conn.secure": {"connections": CONNECTIONS},

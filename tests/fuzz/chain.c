@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Certificates and revocation lists as a peer and an administrator may send them. Each piece of the input is {kind, size in two octets, DER}:
- * r a root, o a root of another trust domain, c a list, l the leaf, anything else what comes after it in the chain.
- * Whoever is believed has an id, of a trust domain that has a root here, and is not believed where there is none.
+ * Certificates and revocation lists as a peer and an administrator may send them. Each piece of the input is {kind,
+ * size in two octets, DER}: r a root, o a root of another trust domain, c a list, l the leaf, anything else what comes
+ * after it in the chain. Whoever is believed has an id, of a trust domain that has a root here, and is not believed
+ * where there is none.
  */
 #include <stdint.h>
 #include <stdlib.h>

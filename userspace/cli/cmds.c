@@ -28,6 +28,7 @@ const struct weft_object weft_objects[] = {
 	{ "workload", "workloads: who stands behind an address or a network namespace" },
 	{ "conn", "connections of all network namespaces" },
 	{ "identity", "identities of this node's workloads, and their certificates" },
+	{ "policy", "policies: who may connect to whom" },
 	{ "config", "mesh configuration: what is in force, what is wrong, what would change" },
 	{ "feature", "kernel features that weft uses or can do without" },
 	{ "prog", "BPF programs that are attached" },
@@ -227,6 +228,30 @@ static const struct weft_column identity_show_columns[] = {
 };
 static const struct weft_argument identity_show_arguments[] = {
 	{ WEFT_ARG_IDENTITY, WEFT_ARGUMENT_TEXT, NULL, "SPIFFE-ID", NULL, true, "the identity" },
+	END,
+};
+
+#define POLICY_COLUMNS                                                                                                 \
+	{ "policy", "Policy", WEFT_COLUMN_TEXT, "its kind, namespace and name" },                                      \
+		{ "action", "Action", WEFT_COLUMN_TEXT, "`ALLOW` or `DENY`; of a PeerAuthentication its mode" },       \
+		{ "scope", "Scope", WEFT_COLUMN_TEXT, "`mesh`, `namespace`, or `workloads`: those of a selector" },    \
+		{ "state", "State", WEFT_COLUMN_TEXT,                                                                  \
+		  "`in force`; `unused`: it decides about no workload; `does not fit`: a workload has more than the kernel takes, there it is held closed" }, \
+		{ "dry_run", "Dry run", WEFT_COLUMN_YES, "whether it only counts" },                                   \
+		{ "workloads", "Workloads", WEFT_COLUMN_NUMBER, "workloads of the mesh that it can decide about" },    \
+	{                                                                                                              \
+		"combinations", "Combinations", WEFT_COLUMN_NUMBER, "of `from` and `to`, out of 254 that a workload can have" \
+	}
+static const struct weft_column policy_list_columns[] = { POLICY_COLUMNS, END };
+static const struct weft_column policy_show_columns[] = {
+	POLICY_COLUMNS,
+	{ "rules", "Rules", WEFT_COLUMN_TEXT, "what it asks for; rules are parted by `|`, one of them has to match" },
+	END,
+};
+static const char *const policy_kinds[] = { "AuthorizationPolicy", "PeerAuthentication", NULL };
+static const struct weft_argument policy_show_arguments[] = {
+	{ WEFT_ARG_NAME, WEFT_ARGUMENT_PAIR, NULL, "NS/NAME", NULL, true, "the policy" },
+	{ WEFT_ARG_KIND, WEFT_ARGUMENT_CHOICE, "kind", "KIND", policy_kinds, false, "its kind, where both have one of that name" },
 	END,
 };
 
@@ -443,6 +468,7 @@ static const struct weft_column metric_show_columns[] = {
 	{ "protocol", "Proto", WEFT_COLUMN_TEXT, "`tcp` or `udp`" },
 	{ "outcome", "Outcome", WEFT_COLUMN_TEXT,
 	  "`open`: what live connections have reported so far; `closed`, `reset`, `refused`, `timed-out`, `abandoned`" },
+	{ "security", "Security", WEFT_COLUMN_TEXT, "`mutual_tls`: carried between agents; `attested`: between attached pods of this node; `none`" },
 	{ "opened", "Opened", WEFT_COLUMN_NUMBER, "connections established" },
 	{ "ended", "Ended", WEFT_COLUMN_NUMBER, "connections ended this way" },
 	{ "sent", "Sent", WEFT_COLUMN_BYTES, "payload bytes sent by the reporter's sockets" },
@@ -634,6 +660,10 @@ const struct weft_command weft_commands[] = {
 	  identity_list_columns, weft_cmd_identity_list },
 	{ "identity", "show", identity_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "one identity and its certificates", NULL,
 	  identity_show_columns, weft_cmd_identity_show },
+	{ "policy", "list", NULL, WEFT_NEEDS_AGENT, WEFT_FORM_TABLE, "policies that the agent has, and how many workloads each decides about",
+	  "docs/POLICY.md says what they mean.", policy_list_columns, weft_cmd_policy_list },
+	{ "policy", "show", policy_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "one policy and its rules", NULL, policy_show_columns,
+	  weft_cmd_policy_show },
 	{ "conn", "list", conn_list_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_TABLE,
 	  "live connections of all network namespaces",
 	  "A connection between two workloads of this node shows twice, once for each end. Several filters all have to hold.",

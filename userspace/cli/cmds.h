@@ -20,6 +20,7 @@ enum weft_exit {
 enum weft_argument_slot {
 	WEFT_ARG_NAMESPACE,
 	WEFT_ARG_NAME,
+	WEFT_ARG_KIND,
 	WEFT_ARG_SERVICE,
 	WEFT_ARG_POD,
 	WEFT_ARG_STATE,
@@ -145,6 +146,8 @@ int weft_cmd_workload_attach(struct weft_context *context, const struct weft_arg
 int weft_cmd_workload_detach(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_identity_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_identity_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_policy_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_policy_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_watch(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_config_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);

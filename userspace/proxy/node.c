@@ -75,6 +75,7 @@ struct flow {
 	uint16_t port;
 	uint16_t local_port, remote_port; /* host order */
 	uint32_t workload; /* ours */
+	int app; /* the application's socket, which is the engine's: valid while it has not said that it ended */
 	bool server, answered, opened, cut;
 };
 
@@ -466,9 +467,14 @@ static void on_opened(void *context, struct weft_hbone_stream *stream, void *use
 {
 	struct weft_node *node = context;
 	struct flow *flow = user;
+	struct sockaddr_storage app;
+	socklen_t size = sizeof(app);
 
 	(void)stream;
 	flow->opened = true;
+	/* The kernel takes this question as the word that the tunnel is open (bpf/getpeername.bpf.c): what it answers is known. */
+	if (!flow->server)
+		(void)getpeername(flow->app, (struct sockaddr *)&app, &size);
 	count(node, flow->server ? WEFT_PROXY_COUNT_INBOUND : WEFT_PROXY_COUNT_OUTBOUND);
 }
 
@@ -608,7 +614,7 @@ static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct
 						  original->service ? weft_mesh_service_host(&node->mesh, original->service) : "", forwarded),
 		.traceparent = weft_traceparent_print(random, traceparent),
 	};
-	fd = weft_take_fd(accepted->fd);
+	flow->app = fd = weft_take_fd(accepted->fd);
 	if (weft_hbone_open(node->hbone, &open, fd, flow, &flow->stream) < 0) {
 		flow_free(flow);
 		count(node, WEFT_PROXY_COUNT_UPSTREAM_FAILED);

@@ -37,8 +37,9 @@ struct span {
 };
 
 /*
- * Chains that were found good, so that a peer that comes back, or whose many connections are looked at again, costs a digest. Only ever what this
- * trust believes, in the seconds in which all of the path and its revocation lists hold. A place is taken by whoever comes later.
+ * Chains that were found good, so that a peer that comes back, or whose many connections are looked at again, costs a
+ * digest. Only ever what this trust believes, in the seconds in which all of the path and its revocation lists hold. A
+ * place is taken by whoever comes later.
  */
 #define GOOD_CHAINS 256
 struct memo {
@@ -196,7 +197,9 @@ int weft_trust_add_root(struct weft_trust *trust, const char *domain, const void
 	return 0;
 }
 
-/* What makes it say less than "whoever of this issuer is not here is not revoked", or be understood in part: refused. */
+/*
+ * What makes it say less than "whoever of this issuer is not here is not revoked", or be understood in part: refused.
+ */
 static int check_crl(X509_CRL *crl, struct weft_err *err)
 {
 	if (X509_CRL_get_version(crl) != X509_CRL_VERSION_2)
@@ -360,8 +363,9 @@ static void narrow(struct span *span, const ASN1_TIME *from, const ASN1_TIME *un
 }
 
 /*
- * Closed as soon as anything is known to be said of an issuer's certificates: if there is a list by its name, one that it signed and
- * that still holds must be there. An issuer of whom there is none revokes nothing. What was ever on a list stays revoked.
+ * Closed as soon as anything is known to be said of an issuer's certificates: if there is a list by its name, one that
+ * it signed and that still holds must be there. An issuer of whom there is none revokes nothing. What was ever on a
+ * list stays revoked.
  */
 static int check_revocation(const struct domain *domain, X509 *cert, X509 *issuer, time_t now, struct span *span,
 			    struct weft_err *err)
@@ -493,8 +497,9 @@ static int get_usable(const struct weft_trust *trust, const struct domain *domai
 }
 
 /*
- * OpenSSL follows one path and does not turn back, and a CA that two others vouch for, as while a root is replaced, is at the fork of two:
- * each time the intermediate that led nowhere is taken out, so at most WEFT_TRUST_MAX_CHAIN are tried. The first error is told.
+ * OpenSSL follows one path and does not turn back, and a CA that two others vouch for, as while a root is replaced, is
+ * at the fork of two: each time the intermediate that led nowhere is taken out, so at most WEFT_TRUST_MAX_CHAIN are
+ * tried. The first error is told.
  */
 static int verify(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) *others,
 		  enum weft_trust_side side, time_t now, struct span *ret_span, struct weft_err *err)

@@ -42,8 +42,7 @@ static void forget(struct lab *lab)
 	lab->count = 0;
 }
 
-static void answered(void *context, const char *id, int error, const struct weft_signer_answer *answer,
-		     const struct weft_err *err)
+static void answered(void *context, const char *id, int error, const struct weft_signer_answer *answer, const struct weft_err *err)
 {
 	struct lab *lab = context;
 
@@ -119,8 +118,7 @@ static void start(struct lab *lab, int node)
 {
 	struct weft_err err = { "" };
 
-	if (weft_ca_signer_new(lab->loop, lab->dir[node], "cluster.local", events_of(lab), &lab->signer[node], &err) <
-	    0)
+	if (weft_ca_signer_new(lab->loop, lab->dir[node], "cluster.local", events_of(lab), &lab->signer[node], &err) < 0)
 		fail_msg("%s", err.text);
 }
 
@@ -128,8 +126,7 @@ static void not_started(struct lab *lab, int node, const char *domain, int error
 {
 	struct weft_err err = { "" };
 
-	assert_int_equal(
-		weft_ca_signer_new(lab->loop, lab->dir[node], domain, events_of(lab), &lab->signer[node], &err), error);
+	assert_int_equal(weft_ca_signer_new(lab->loop, lab->dir[node], domain, events_of(lab), &lab->signer[node], &err), error);
 	assert_contains(err.text, needle);
 }
 
@@ -253,11 +250,8 @@ static void test_issue(void **state)
 
 static void test_requests_refused(void **state)
 {
-	static const char *const ids[] = { "spiffe://other.example/ns/shop/sa/cart",
-					   "spiffe://cluster.localevil/ns/a/sa/b",
-					   "spiffe://cluster/ns/a/sa/b",
-					   "spiffe://cluster.local",
-					   "https://cluster.local/ns/a/sa/b",
+	static const char *const ids[] = { "spiffe://other.example/ns/shop/sa/cart", "spiffe://cluster.localevil/ns/a/sa/b",
+					   "spiffe://cluster/ns/a/sa/b", "spiffe://cluster.local", "https://cluster.local/ns/a/sa/b",
 					   "spiffe://cluster.local/ns/a/sa/b,URI:spiffe://cluster.local/x" };
 	struct lab *lab = *state;
 	struct weft_signer_request request = { .id = ID, .ttl_s = 30 };
@@ -318,8 +312,7 @@ static void test_files_damaged(void **state)
 	assert_int_equal(symlinkat("aside", lab->dir[0], "intermediate.pem"), 0);
 	not_started(lab, 0, "cluster.local", -ELOOP, "intermediate.pem");
 	unlinkat(lab->dir[0], "intermediate.pem", 0);
-	assert_int_equal(
-		weft_write_file_at(lab->dir[0], "intermediate.pem", "-----BEGIN CERTIFICATE-----\nx", 29, 0600), 0);
+	assert_int_equal(weft_write_file_at(lab->dir[0], "intermediate.pem", "-----BEGIN CERTIFICATE-----\nx", 29, 0600), 0);
 	not_started(lab, 0, "cluster.local", -EINVAL, "a certificate does not end");
 	/* A certificate with the key of another. */
 	renameat(lab->dir[0], "aside", lab->dir[0], "intermediate.pem");
@@ -340,8 +333,7 @@ static void test_files_damaged(void **state)
 			assert_int_equal(weft_key_to_pem(key, pem, &size), 0);
 			memcpy(both, text, head);
 			memcpy(both + head, pem, size);
-			assert_int_equal(weft_write_file_at(lab->dir[0], "intermediate.pem", both, head + size, 0600),
-					 0);
+			assert_int_equal(weft_write_file_at(lab->dir[0], "intermediate.pem", both, head + size, 0600), 0);
 			weft_key_free(pem, WEFT_KEY_PEM_MAX);
 			weft_key_free(both, 8192);
 		}
@@ -559,8 +551,7 @@ static void test_damage_while_it_runs(void **state)
 static void test_key_pem(void **state)
 {
 	static const char foreign[] = "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n";
-	static const char encrypted[] =
-		"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+	static const char encrypted[] = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
 	weft_key_on_exit EVP_PKEY *key = NULL, *again = NULL, *theirs = NULL, *from_sec1 = NULL;
 	char *pem = weft_key_alloc(WEFT_KEY_PEM_MAX);
 	struct weft_err err = { "" };
@@ -657,9 +648,7 @@ static void check_layout(struct lab *lab, const char *chain, const char *key, co
 	const struct mint *const of_root[] = { &root }, *const of_leaf[] = { &leaf }, *const of_next[] = { &next };
 	struct weft_err err = { "" };
 
-	assert_int_equal(
-		weft_files_signer_new(lab->loop, lab->dir[0], "cluster.local", events_of(lab), &lab->signer[0], &err),
-		0);
+	assert_int_equal(weft_files_signer_new(lab->loop, lab->dir[0], "cluster.local", events_of(lab), &lab->signer[0], &err), 0);
 	assert_true(lab->signer[0]->ops->brings_keys);
 	assert_int_equal(request(lab, &err), -ENOENT);
 	assert_contains(err.text, "files/shop/cart");
@@ -716,9 +705,7 @@ static void test_files_refused(void **state)
 	EVP_PKEY *rsa = EVP_RSA_gen(2048);
 	struct weft_err err = { "" };
 
-	assert_int_equal(
-		weft_files_signer_new(lab->loop, lab->dir[0], "cluster.local", events_of(lab), &lab->signer[0], &err),
-		0);
+	assert_int_equal(weft_files_signer_new(lab->loop, lab->dir[0], "cluster.local", events_of(lab), &lab->signer[0], &err), 0);
 	assert_int_equal(mkdirat(lab->dir[0], "files", 0700), 0);
 	assert_int_equal(mkdirat(lab->dir[0], "files/shop", 0700), 0);
 	assert_int_equal(mkdirat(lab->dir[0], "files/shop/cart", 0700), 0);
@@ -731,9 +718,7 @@ static void test_files_refused(void **state)
 	put(lab, "ca.crt", NULL, 0, NULL);
 	assert_int_equal(request(lab, &err), -EINVAL);
 	assert_contains(err.text, "ca.crt");
-	assert_int_equal(lab->signer[0]->ops->request(lab->signer[0],
-						      &(struct weft_signer_request){ .id = "spiffe://cluster.local/x" },
-						      &err),
+	assert_int_equal(lab->signer[0]->ops->request(lab->signer[0], &(struct weft_signer_request){ .id = "spiffe://cluster.local/x" }, &err),
 			 -EINVAL);
 	assert_contains(err.text, "not of the form");
 	EVP_PKEY_free(rsa);

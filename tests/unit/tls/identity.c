@@ -206,8 +206,7 @@ static void assert_open(struct lab *lab)
 {
 	for (int side = 0; side < SIDES; side++)
 		if (lab->result[side] != SSL_ERROR_NONE)
-			fail_msg("side %d: error %d, %s; %s", side, lab->result[side],
-				 weft_identity_refusal(lab->ssl[side]),
+			fail_msg("side %d: error %d, %s; %s", side, lab->result[side], weft_identity_refusal(lab->ssl[side]),
 				 ERR_reason_error_string(ERR_peek_error()) ?: "");
 }
 
@@ -319,9 +318,7 @@ static void foreign_client(struct lab *lab, bool certificate, const char *alpn, 
 	SSL_CTX_free(context);
 	SSL_set_connect_state(lab->ssl[CLIENT]);
 	if (alpn)
-		assert_int_equal(
-			SSL_set_alpn_protos(lab->ssl[CLIENT], (const unsigned char *)alpn, (unsigned int)strlen(alpn)),
-			0);
+		assert_int_equal(SSL_set_alpn_protos(lab->ssl[CLIENT], (const unsigned char *)alpn, (unsigned int)strlen(alpn)), 0);
 	assert_int_equal(weft_identity_server(lab->identity[SERVER], &lab->ssl[SERVER]), 0);
 	use_sockets(lab);
 }
@@ -565,8 +562,7 @@ static void test_identity_refused(void **state)
 		chain[i] = (struct weft_der){ der, size };
 	assert_int_equal(weft_remote_key_new(lab->keys, 1, lab->leaf[CLIENT].certificate, &remote, &err), 0);
 	assert_int_equal(weft_identity_new(ALICE, chain, 0, remote, lab->trust, &identity, &err), -EINVAL);
-	assert_int_equal(weft_identity_new(ALICE, chain, WEFT_ARRAY_SIZE(chain), remote, lab->trust, &identity, &err),
-			 -EINVAL);
+	assert_int_equal(weft_identity_new(ALICE, chain, WEFT_ARRAY_SIZE(chain), remote, lab->trust, &identity, &err), -EINVAL);
 	chain[0].size--;
 	assert_int_equal(weft_identity_new(ALICE, chain, 1, remote, lab->trust, &identity, &err), -EINVAL);
 	assert_contains(err.text, ALICE);

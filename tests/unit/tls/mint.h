@@ -46,18 +46,14 @@ static inline struct mint mint(const struct mint *issuer, const char *name, long
 	assert_non_null(X509_time_adj_ex(X509_getm_notAfter(made.certificate), 0, ends, NULL));
 	assert_int_equal(X509_set_pubkey(made.certificate, made.key), 1);
 	if (!issuer) {
-		assert_int_equal(
-			X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0),
-			1);
+		assert_int_equal(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0), 1);
 		assert_int_equal(X509_set_subject_name(made.certificate, subject), 1);
 	}
 	X509_NAME_free(subject);
 	assert_int_equal(X509_set_issuer_name(made.certificate, X509_get_subject_name(from)), 1);
 	mint_extension(made.certificate, from, NID_subject_key_identifier, "hash");
-	mint_extension(made.certificate, from, NID_basic_constraints,
-		       issuer ? "critical,CA:FALSE" : "critical,CA:TRUE");
-	mint_extension(made.certificate, from, NID_key_usage,
-		       issuer ? "critical,digitalSignature" : "critical,keyCertSign,cRLSign");
+	mint_extension(made.certificate, from, NID_basic_constraints, issuer ? "critical,CA:FALSE" : "critical,CA:TRUE");
+	mint_extension(made.certificate, from, NID_key_usage, issuer ? "critical,digitalSignature" : "critical,keyCertSign,cRLSign");
 	if (issuer) {
 		mint_extension(made.certificate, from, NID_authority_key_identifier, "keyid:always");
 		mint_extension(made.certificate, from, NID_ext_key_usage, "serverAuth,clientAuth");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who is believed: each row is a chain that is bad in one way or, beside it, just good enough, and is judged as client and as server, under
- * trust as it was configured first and once the next root has been added.
+ * Who is believed: each row is a chain that is bad in one way or, beside it, just good enough, and is judged as client
+ * and as server, under trust as it was configured first and once the next root has been added.
  */
 #include "pki.h"
 
@@ -169,7 +169,7 @@ static const struct row leaf_rows[] = {
 	{ "critical policy mappings", "leaf.ext=2.5.29.33:critical:3000", NOBODY, "critical extension" },
 	{ "policies", "leaf.ext=2.5.29.32::3006300406022a03", BOTH, NULL },
 	{ "critical policies", "leaf.ext=2.5.29.32:critical:3006300406022a03", BOTH, NULL },
-	{ "no authorityKeyIdentifier", "leaf.aki=no", NOBODY, "authorityKeyIdentifier" },
+	{ "no authorityKeyIdentifier", "leaf.aki=no", BOTH, NULL },
 	{ "critical authorityKeyIdentifier", "leaf.aki=critical", NOBODY, "critical extension" },
 	{ "authorityKeyIdentifier of another key", "leaf.aki=other", NOBODY, "no path" },
 	{ "authorityKeyIdentifier without key", "leaf.aki=issuer", NOBODY, "no key identifier" },
@@ -239,7 +239,7 @@ static const struct row chain_rows[] = {
 	{ "CA without subjectKeyIdentifier", "ica.ski=no", NOBODY, "subjectKeyIdentifier" },
 	{ "CA with critical subjectKeyIdentifier", "ica.ski=critical", NOBODY, "critical extension" },
 	{ "CA with another's subjectKeyIdentifier", "ica.ski=other", NOBODY, "no path" },
-	{ "CA without authorityKeyIdentifier", "ica.aki=no", NOBODY, "authorityKeyIdentifier" },
+	{ "CA without authorityKeyIdentifier", "ica.aki=no", BOTH, NULL },
 	{ "CA of RSA 1024", "ica.key=rsa1024", NOBODY, "RSA key" },
 	{ "CA of P-224", "ica.key=P-224", NOBODY, "P-256" },
 	{ "CA of P-256 by parameters", "ica.key=explicit", NOBODY, "by parameters" },
@@ -606,8 +606,8 @@ static void test_rotation(void **state)
 }
 
 /*
- * An intermediate that the old root and the new one both vouch for is sent with either certificate first, while only one of the roots is
- * believed: OpenSSL alone takes the first and fails.
+ * An intermediate that the old root and the new one both vouch for is sent with either certificate first, while only
+ * one of the roots is believed: OpenSSL alone takes the first and fails.
  */
 static void test_cross_signed(void **state)
 {
@@ -810,7 +810,9 @@ static void test_clock(void **state)
 	pki_done(&pki);
 }
 
-/* A chain that was judged good is known, as that side's, until the first of what it rests on ends, and nothing else is. */
+/*
+ * A chain that was judged good is known, as that side's, until the first of what it rests on ends, and nothing else is.
+ */
 static void test_memory(void **state)
 {
 	static const struct {
