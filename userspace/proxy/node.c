@@ -26,7 +26,7 @@
 #define TICK_MS 1000
 #define PATIENCE_NS 5000000000ull /* for what is on its way: a certificate, the mesh. ztunnel waits as long for a workload */
 #define WAITING_MAX 1024 /* connections in that state; each is a descriptor of ours */
-#define ACCEPTS 16 /* of one wake-up: what more there is, another proxy may take */
+#define ACCEPTS 8 /* of one wake-up: what more there is, another proxy may take */
 #define REST_MS 100 /* before accept() is tried again when descriptors ran out */
 #define RECHECK_TICKS 10 /* certificates end by the clock alone, and clocks jump */
 #define SHRINK_TICKS 30
@@ -71,8 +71,9 @@ struct flow {
 	struct weft_identity *identity; /* ours */
 	uint64_t netns, start_ns;
 	struct weft_addr local, remote; /* as the application's socket has them */
+	struct weft_addr to; /* that was asked for, with: */
+	uint16_t port;
 	uint16_t local_port, remote_port; /* host order */
-	uint16_t port; /* that was asked for */
 	uint32_t workload; /* ours */
 	bool server, answered, opened, cut;
 };
@@ -479,10 +480,9 @@ static const char *status_words(int status)
 			       : "refused it";
 }
 
-static void outbound_ended(struct weft_node *node, const struct flow *flow, enum weft_hbone_end end, int status,
-			   const struct weft_hbone_facts *facts, const char *why)
+static void outbound_ended(struct weft_node *node, const struct flow *flow, enum weft_hbone_end end, int status, const char *why)
 {
-	struct label from = workload_label(node, flow->workload), to = addr_label(&facts->peer, flow->port);
+	struct label from = workload_label(node, flow->workload), to = addr_label(&flow->to, flow->port);
 
 	switch (end) {
 	case WEFT_HBONE_REFUSED:
@@ -535,7 +535,7 @@ static void on_ended(void *context, struct weft_hbone_stream *stream, void *user
 	if (flow->server)
 		inbound_ended(context, flow, end, facts, why);
 	else
-		outbound_ended(context, flow, end, status, facts, why);
+		outbound_ended(context, flow, end, status, why);
 	flow_free(flow);
 }
 
@@ -591,6 +591,7 @@ static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct
 	flow->local_port = accepted->remote_port;
 	flow->remote = accepted->local;
 	flow->remote_port = accepted->local_port;
+	flow->to = original->endpoint_addr;
 	flow->port = port;
 	flow->workload = original->workload;
 	expected[0] = peer.identity;
@@ -942,23 +943,43 @@ static int accept_one(struct listener *listener)
 	return 0;
 }
 
+static void rest(struct listener *listener)
+{
+	weft_loop_remove(listener->node->loop, &listener->io);
+	weft_loop_timer(listener->node->loop, &listener->rest, REST_MS);
+}
+
+/*
+ * The kernel wakes the first idle one in its queue for a listener, and connections stay where they were accepted: all of a quiet
+ * hour would be with one proxy. Whoever had a turn goes to the end.
+ */
+static void go_to_the_end(struct listener *listener)
+{
+	weft_loop_remove(listener->node->loop, &listener->io);
+	if (weft_loop_set(listener->node->loop, &listener->io, EPOLLIN | EPOLLEXCLUSIVE) < 0)
+		rest(listener);
+}
+
 static void listener_ready(struct weft_loop_io *io, uint32_t events)
 {
 	struct listener *listener = (struct listener *)(void *)((char *)io - offsetof(struct listener, io));
+	bool any = false;
 	int r = 0;
 
 	(void)events;
 	for (int i = 0; i < ACCEPTS && r != -EAGAIN; i++) {
 		r = accept_one(listener);
+		any = any || r == 0;
 		if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS) {
 			/* It would be ready for ever: those who wait go on waiting, and others may take them. */
 			say(listener->node, WEFT_LOG_WARNING, "cannot accept connections at port %u of %s: %s; trying again", listener->port,
 			    workload_label(listener->node, listener->pod->workload).text, strerror(-r));
-			weft_loop_remove(listener->node->loop, &listener->io);
-			weft_loop_timer(listener->node->loop, &listener->rest, REST_MS);
+			rest(listener);
 			return;
 		}
 	}
+	if (any)
+		go_to_the_end(listener);
 }
 
 static void listener_rested(struct weft_loop_timer *timer)
@@ -1095,7 +1116,7 @@ static void cut(struct weft_node *node, struct flow *flow, const char *identity,
 {
 	count(node, WEFT_PROXY_COUNT_POLICY_CUT);
 	say(node, WEFT_LOG_INFO, "cut the connection of %s to port %u of %s: %s%s%s", identity, flow->port,
-	    flow->server ? workload_label(node, flow->workload).text : addr_label(&flow->remote, flow->port).text, why, policy[0] ? ", by " : "", policy);
+	    flow->server ? workload_label(node, flow->workload).text : addr_label(&flow->to, flow->port).text, why, policy[0] ? ", by " : "", policy);
 	flow->cut = true;
 	if (flow->server && !flow->answered)
 		refuse(flow, 401);
@@ -1117,7 +1138,7 @@ static void judge_again(struct weft_node *node, struct flow *flow)
 		return;
 	}
 	/* A pod that is gone takes its connections along by itself; an address that is somebody else's now is another peer. */
-	if (facts.peer_identity[0] && weft_mesh_by_addr(&node->mesh, &facts.peer, &workload) == 0 &&
+	if (facts.peer_identity[0] && weft_mesh_by_addr(&node->mesh, &flow->to, &workload) == 0 &&
 	    strcmp(workload.identity, facts.peer_identity) != 0)
 		cut(node, flow, weft_identity_id(flow->identity), "the address is another workload's now", "");
 	else if (weft_mesh_by_id(&node->mesh, flow->workload, &workload) == 0 && strcmp(workload.identity, weft_identity_id(flow->identity)) != 0)
