@@ -384,6 +384,8 @@ int weft_node_identity(struct weft_node *node, const char *id, uint64_t key, con
 		identity_free(old);
 	}
 	HASH_ADD_KEYPTR(hh, node->identities, identity->id, strlen(identity->id), identity);
+	if (identity->usable)
+		weft_hbone_renewed(node->hbone, identity->usable);
 	identity = NULL;
 	go_on(node);
 	return 0;
