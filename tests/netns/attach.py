@@ -100,6 +100,7 @@ def test_each_role_comes_back(lab):
             true(time.monotonic() - begun < 1, f"{name} took {time.monotonic() - begun:.1f} s")
         true(attached(lab.client) and attached(lab.web), f"pods after {name} was killed: {inside(lab.web)}")
     wait_for(lambda: lab.status()["ready"], "all to be ready")
+    equal([len(lab.maps(name)) for name in ("weft_capture", "weft_workload")], [2, 2], "rows")
     equal([row["restarts"] for row in lab.status()["roles"]], [0, 1, 1, 1, 1, 1], "restarts")
     equal(lab.metric("weft_agent_role_restarts_total", role="proxy"), 2)
 

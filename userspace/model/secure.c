@@ -192,6 +192,7 @@ void weft_secure_forget(struct weft_model *model)
 	for (size_t i = 0; i < WEFT_SECURE_MAP_MAX_; i++)
 		weft_buf_done(&model->secure.map[i].have);
 	model->secure.adopted = false;
+	model->secure.dirty = true;
 }
 
 /* ---- who takes part ---- */

@@ -194,7 +194,7 @@ static void test_help(void **state)
 		parse((const char *const[]){ name, NULL }, &options, &err);
 		assert_null(strstr(err.text, "no such option"));
 	}
-	assert_int_equal(options_seen, 19);
+	assert_int_equal(options_seen, 24);
 	free(text);
 }
 
