@@ -35,6 +35,24 @@ static __always_inline void weft_inbound_read(struct bpf_sk_lookup *ctx, struct 
 	ret_remote->port = ctx->remote_port;
 }
 
+/* NULL: nobody vouches for this SYN, or the pod whose it was is attached no more. */
+static __always_inline struct weft_attested *weft_inbound_attested(const struct weft_frontend_key *remote,
+								   const struct weft_frontend_key *local)
+{
+	struct weft_attested *attested;
+	struct weft_capture *capture;
+	struct weft_attest_key key;
+	__u64 netns;
+
+	weft_attest_key(&key, remote, local);
+	attested = bpf_map_lookup_elem(&weft_attest, &key);
+	if (!attested)
+		return NULL;
+	netns = attested->netns;
+	capture = bpf_map_lookup_elem(&weft_capture, &netns);
+	return capture && capture->workload == attested->workload ? attested : NULL;
+}
+
 static __always_inline __u32 weft_inbound_workload_at(const struct weft_addr *addr)
 {
 	__u32 *workload = bpf_map_lookup_elem(&weft_workload_at, addr);
@@ -64,7 +82,7 @@ static __always_inline int weft_inbound_judge(const struct weft_frontend_key *lo
 	row = bpf_map_lookup_elem(&weft_workload, &workload);
 	if (!row || !row->policy)
 		return 0;
-	attested = weft_attest_get(remote, local);
+	attested = weft_inbound_attested(remote, local);
 	if (attested && (attested->flags & WEFT_ATTESTED_F_AGENT))
 		return 0;
 	if (attested)

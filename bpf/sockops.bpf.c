@@ -216,28 +216,24 @@ static __always_inline void weft_sockops_captured(struct bpf_sock *sk, const str
 
 /*
  * A server has a new connection: what its SYN left has served. Not before: with SYN cookies the client's ACK is met like a
- * SYN. Returns what is known of it, WEFT_SOCK_F_; AGENT: the server is the agent, whose connections are nobody's.
+ * SYN. True: the server is the agent, whose connections are nobody's.
  */
-static __always_inline __u32 weft_sockops_accepted(struct bpf_sock *sk, const struct tcp_sock *tp)
+static __always_inline bool weft_sockops_accepted(struct bpf_sock *sk, const struct tcp_sock *tp)
 {
 	struct weft_frontend_key local = {}, remote = {};
-	struct weft_attested *attested;
 	struct weft_workload *row;
-	__u32 workload, known = 0;
+	__u32 workload;
 
 	weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
 	if (local.port != bpf_htons(WEFT_PORT_OUTBOUND) && local.port != bpf_htons(WEFT_PORT_HBONE)) {
-		attested = weft_attest_get(&remote, &local);
-		if (attested)
-			known = attested->flags & WEFT_ATTESTED_F_AGENT ? WEFT_SOCK_F_TUNNELLED : WEFT_SOCK_F_ATTESTED;
 		weft_attest_remove(&remote, &local);
-		return known;
+		return false;
 	}
 	if (local.port == bpf_htons(WEFT_PORT_OUTBOUND) && weft_addr_equal(&local.addr, &remote.addr))
 		weft_sockops_captured(sk, &remote);
 	workload = weft_sockops_workload_at(&local.addr);
 	row = bpf_map_lookup_elem(&weft_workload, &workload);
-	return row && (row->flags & WEFT_WORKLOAD_F_LOCAL) && (row->flags & WEFT_WORKLOAD_F_TUNNEL) ? WEFT_SOCK_F_AGENT : 0;
+	return row && (row->flags & WEFT_WORKLOAD_F_LOCAL) && (row->flags & WEFT_WORKLOAD_F_TUNNEL);
 }
 
 static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
@@ -246,13 +242,10 @@ static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, s
 {
 	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, sk, NULL, 0);
 	struct weft_frontend_key local = { .protocol = IPPROTO_TCP }, remote = {};
-	__u32 known = 0;
 
 	if (sock && (sock->flags & WEFT_SOCK_F_AGENT))
 		return;
-	if (!active && !sock && (setting->flags & WEFT_SETTING_F_SECURE))
-		known = weft_sockops_accepted(sk, tp);
-	if (known & WEFT_SOCK_F_AGENT)
+	if (!active && !sock && (setting->flags & WEFT_SETTING_F_SECURE) && weft_sockops_accepted(sk, tp))
 		return;
 	if (!active && !sock && (setting->flags & WEFT_SETTING_F_METRICS)) {
 		weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
@@ -262,7 +255,6 @@ static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, s
 	}
 	if (!sock)
 		return;
-	sock->flags |= known;
 	if (active) {
 		sock->established_ns = bpf_ktime_get_ns();
 		sock->flags |= WEFT_SOCK_F_ESTABLISHED | WEFT_SOCK_F_PAYLOAD_ACTIVE;
@@ -362,7 +354,7 @@ static __always_inline void weft_sockops_close(struct bpf_sock *sk, const struct
 	bool counts;
 	__u8 outcome;
 
-	if (sock && sock->role == WEFT_ROLE_CLIENT && (sock->flags & (WEFT_SOCK_F_SECURE | WEFT_SOCK_F_ATTESTED | WEFT_SOCK_F_AGENT)))
+	if (sock && (sock->flags & (WEFT_SOCK_F_SECURE | WEFT_SOCK_F_ATTESTED | WEFT_SOCK_F_AGENT)))
 		weft_sockops_forget(tp, sock);
 	if (!sock || !(sock->flags & WEFT_SOCK_F_STARTED) || (sock->flags & (WEFT_SOCK_F_CLOSED | WEFT_SOCK_F_AGENT)))
 		return;

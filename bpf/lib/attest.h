@@ -53,24 +53,6 @@ static __always_inline bool weft_attest_put(const struct weft_frontend_key *loca
 	return false;
 }
 
-/* NULL: nobody vouches for this connection, or the pod whose it was is attached no more. */
-static __always_inline struct weft_attested *weft_attest_get(const struct weft_frontend_key *client,
-							     const struct weft_frontend_key *server)
-{
-	struct weft_attested *attested;
-	struct weft_capture *capture;
-	struct weft_attest_key key;
-	__u64 netns;
-
-	weft_attest_key(&key, client, server);
-	attested = bpf_map_lookup_elem(&weft_attest, &key);
-	if (!attested)
-		return NULL;
-	netns = attested->netns;
-	capture = bpf_map_lookup_elem(&weft_capture, &netns);
-	return capture && capture->workload == attested->workload ? attested : NULL;
-}
-
 static __always_inline void weft_attest_remove(const struct weft_frontend_key *client, const struct weft_frontend_key *server)
 {
 	struct weft_attest_key key;

@@ -29,7 +29,6 @@ static __always_inline struct weft_aggregate *weft_report_row(struct weft_aggreg
 	key->source = WEFT_ID_OTHER;
 	key->service = WEFT_ID_OTHER;
 	key->destination = WEFT_ID_OTHER;
-	key->security = WEFT_SECURITY_UNKNOWN;
 	return bpf_map_lookup_elem(&weft_aggregate, key);
 }
 
@@ -71,9 +70,7 @@ static __always_inline void weft_report_key(struct weft_aggregate_key *key, cons
 	key->reporter = client ? WEFT_REPORTER_SOURCE : WEFT_REPORTER_DESTINATION;
 	key->outcome = outcome;
 	key->protocol = sock->protocol;
-	key->security = sock->flags & WEFT_SOCK_F_ATTESTED    ? WEFT_SECURITY_ATTESTED
-			: sock->flags & WEFT_SOCK_F_TUNNELLED ? WEFT_SECURITY_MUTUAL_TLS
-							      : WEFT_SECURITY_UNKNOWN;
+	key->pad = 0;
 }
 
 /* One UDP association that is over: it was opened and ended here, and has no bytes (docs/DATAPATH.md). */

@@ -642,31 +642,6 @@ def test_agents_dial(lab):
         set_policy(lab, "web", 0)
 
 
-def test_security_in_the_metrics(lab):
-    """What is certain at each end: attested at both, mutual TLS where the agent dials, else nothing."""
-    def ended():
-        return {(r, s): lab.aggregate("ended", reporter=r, security=s) for r in (SOURCE, DESTINATION) for s in range(3)}
-
-    def grown(before, *keys):
-        wanted = {k: v + (k in keys) for k, v in before.items()}
-        wait_for(lambda: ended() == wanted, lambda: f"{before} to become {wanted}, now {ended()}")
-
-    before = ended()
-    lab.client.who(lab.web.ip, 80)
-    grown(before, (SOURCE, 1), (DESTINATION, 1))
-    before = ended()
-    lab.stranger.who(lab.web.ip, 80)
-    grown(before, (SOURCE, 0), (DESTINATION, 0))
-    before = ended()
-    with lab.agents["web"].dial(socket.AF_INET, (lab.remote.ip, 43000)) as made:
-        read_name(made)
-    grown(before, (DESTINATION, 2))
-    before = ended()
-    with lab.client.connect("10.96.0.2", 80):
-        lab.agents["client"].accept()[0].close()
-    grown(before, (SOURCE, 0))
-
-
 def test_agent_is_not_counted(lab):
     """The application's own connection is in the metrics, those by which the agent carries it are not."""
     def ended():

@@ -54,11 +54,6 @@ static const struct {
 #undef WEFT_MAP
 };
 
-static const char *const security_names[WEFT_SECURITY_MAX_] = {
-	[WEFT_SECURITY_UNKNOWN] = "unknown",
-	[WEFT_SECURITY_ATTESTED] = "attested",
-	[WEFT_SECURITY_MUTUAL_TLS] = "mutual_tls",
-};
 static const char *const reporter_names[WEFT_REPORTER_MAX_] = {
 	[WEFT_REPORTER_SOURCE] = "source",
 	[WEFT_REPORTER_DESTINATION] = "destination",
@@ -403,7 +398,7 @@ static int take_aggregate(struct builder *builder, const void *key_, const void 
 
 	memcpy(&key, key_, sizeof(key));
 	memcpy(&value, value_, sizeof(value));
-	if (key.reporter >= WEFT_REPORTER_MAX_ || key.outcome >= WEFT_OUTCOME_MAX_ || key.security >= WEFT_SECURITY_MAX_)
+	if (key.reporter >= WEFT_REPORTER_MAX_ || key.outcome >= WEFT_OUTCOME_MAX_)
 		return -EBADMSG;
 	from_source = key.reporter == WEFT_REPORTER_SOURCE;
 	brief.source = short_workload_piece(builder, key.source, true);
@@ -412,7 +407,6 @@ static int take_aggregate(struct builder *builder, const void *key_, const void 
 	full.source = workload_piece(builder, key.source, true);
 	full.destination = workload_piece(builder, key.destination, false);
 	brief.reporter = full.reporter = key.reporter;
-	full.tag = key.security;
 	if (!brief.source || !brief.service || !brief.destination || !full.source || !full.destination)
 		return -ENOMEM;
 
@@ -588,7 +582,7 @@ static int add_rows(struct weft_buf *text, enum metric metric, const struct rows
 			r = add_row_labels(text, row, metric != METRIC_LIVE_CONNECTIONS);
 		if (!r && metric <= METRIC_TCP_RECEIVED)
 			r = add_tail(text, metric, TRAFFIC_TAIL,
-				     (const char *[]){ "tcp", metric == METRIC_TCP_FAILED ? "CONNECT" : "-", security_names[row->tag] }, 3);
+				     (const char *[]){ "tcp", metric == METRIC_TCP_FAILED ? "CONNECT" : "-", "unknown" }, 3);
 		if (!r && metric == METRIC_CONNECTION_FAILURES)
 			r = add_tail(text, metric, FAILURES_TAIL, &failure_names[row->tag], 1);
 		if (!r)

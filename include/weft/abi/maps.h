@@ -240,7 +240,6 @@ enum weft_role {
 #define WEFT_SOCK_F_PAYLOAD_ACTIVE 0x40u /* bytes_acked counts our SYN */
 #define WEFT_SOCK_F_SECURE 0x80u /* taken to the agent's listener in its pod; endpoint_addr is where the agent is to go */
 #define WEFT_SOCK_F_AGENT 0x100u /* one of the agent's own, marked by main before it handed it out: left alone, not counted; with SECURE: its end of a captured connection */
-#define WEFT_SOCK_F_TUNNELLED 0x400u /* a server's: the agent brought it out of a tunnel */
 #define WEFT_SOCK_F_ATTESTED 0x200u /* peers on one node, each known by its network namespace */
 
 struct weft_sock {
@@ -306,13 +305,6 @@ enum weft_outcome {
 	WEFT_OUTCOME_MAX_
 };
 
-enum weft_security { /* what is certain here; of a captured connection its client's socket cannot tell what became of its tunnel */
-	WEFT_SECURITY_UNKNOWN = 0,
-	WEFT_SECURITY_ATTESTED,
-	WEFT_SECURITY_MUTUAL_TLS, /* at the server: the agent brought it, out of a tunnel */
-	WEFT_SECURITY_MAX_
-};
-
 struct weft_aggregate_key {
 	__u32 source; /* workload */
 	__u32 service;
@@ -320,7 +312,7 @@ struct weft_aggregate_key {
 	__u8 reporter; /* enum weft_reporter */
 	__u8 outcome; /* enum weft_outcome */
 	__u8 protocol;
-	__u8 security; /* enum weft_security */
+	__u8 pad;
 };
 WEFT_ABI_SIZE(struct weft_aggregate_key, 16);
 
