@@ -257,7 +257,7 @@ static void check_unknown(const struct weft_buf *text)
 				"source_cluster=\"unknown\"", "source_principal=\"unknown\"", "destination_workload=\"unknown\"",
 				"destination_service=\"unknown\"", "destination_service_name=\"unknown\"",
 				"destination_service_namespace=\"unknown\"", "destination_app=\"unknown\"",
-				"destination_version=\"unknown\"", "connection_security_policy=\"unknown\""), WHOLE(6));
+				"destination_version=\"unknown\"", "connection_security_policy=\"none\""), WHOLE(6));
 	assert_null(strstr(text->data, "mutual_tls"));
 	assert_null(strstr(text->data, "=\"\""));
 }
