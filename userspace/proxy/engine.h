@@ -26,9 +26,10 @@ enum {
 };
 
 enum {
-	/* 16 KiB is a TLS record and nghttp2's largest DATA frame. Beyond 64 KiB a send() gains little, and the caches lose. */
+	/* Beyond 64 KiB a send() gains little, and the caches lose. */
+	WEFT_FRAME = 64 << 10,
 	WEFT_PLAIN_FULL = 64 << 10,
-	WEFT_PLAIN_ROOM = WEFT_PLAIN_FULL + 2 * (16384 + 64),
+	WEFT_PLAIN_ROOM = WEFT_PLAIN_FULL + WEFT_FRAME + 1024, /* and what nghttp2 says between two looks at it */
 	WEFT_IN_ROOM = 128 << 10,
 	WEFT_GATHER = 32, /* pieces of one stream's payload that are written at once */
 	WEFT_WINDOW = 64 << 10, /* of a stream, at start */

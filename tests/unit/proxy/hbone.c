@@ -2,6 +2,8 @@
 /* Streams between two engines. */
 #include "unit/proxy/lab.h"
 
+#include <malloc.h>
+
 static int setup(void **state)
 {
 	*state = lab_new(NULL);
@@ -795,6 +797,48 @@ static void random_duplex(void **state)
 	free(seen);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+#define HEAP_IS_OURS false
+#else
+#define HEAP_IS_OURS true
+#endif
+
+/* Both engines together, connections apart: the goal is 2 KiB. */
+static void memory_of_a_stream_at_rest(void **state)
+{
+	enum { STREAMS = 90 };
+	struct lab *lab = *state;
+	struct seen *seen;
+	int client[STREAMS + 1], server[STREAMS + 1];
+	size_t before = 0, after;
+
+	if (!HEAP_IS_OURS)
+		skip();
+	seen = calloc(STREAMS + 1, sizeof(*seen));
+	for (int i = 0; i <= STREAMS; i++) {
+		lab_join(lab, &seen[i], &client[i], &server[i]);
+		lab_send(lab, client[i], "question", 8);
+		lab_expect(lab, server[i], "question", 8);
+		lab_send(lab, server[i], "answer", 6);
+		lab_expect(lab, client[i], "answer", 6);
+		/* The first has the connection's memory in it. */
+		if (i == 0)
+			before = mallinfo2().uordblks;
+	}
+	after = mallinfo2().uordblks;
+	assert_int_equal(lab->agent.accepted, 1);
+	/* `seen` of the other side is the test's own. */
+	after -= STREAMS * sizeof(struct seen);
+	printf("%zu bytes a stream\n", (after - before) / STREAMS);
+	assert_true((after - before) / STREAMS <= 2048);
+	for (int i = 0; i <= STREAMS; i++) {
+		close(client[i]);
+		close(server[i]);
+	}
+	LAB_UNTIL(lab, lab->here.ended == STREAMS + 1 && lab->there.ended == STREAMS + 1);
+	free(seen);
+}
+
 /* With an argument, the tests that it matches. */
 int main(int argc, char **argv)
 {
@@ -825,6 +869,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(stalled_handshakes),
 		cmocka_unit_test(cap_on_connections),
 		cmocka_unit_test_setup_teardown(recheck, setup, teardown),
+		cmocka_unit_test_setup_teardown(memory_of_a_stream_at_rest, setup, teardown),
 		cmocka_unit_test_setup_teardown(random_duplex, setup, teardown),
 	};
 
