@@ -797,6 +797,124 @@ static void random_duplex(void **state)
 	free(seen);
 }
 
+/* Handshakes whose signatures come when somebody gives them. */
+struct signer {
+	struct lab *lab;
+	struct weft_remote_keys *keys;
+	struct {
+		uint64_t key;
+		uint32_t serial;
+		unsigned char digest[32];
+	} asked[16];
+	unsigned int asked_count, answered;
+};
+
+static int sign(void *context, uint64_t key, uint32_t serial, const void *digest, size_t size)
+{
+	struct signer *signer = context;
+
+	assert_int_equal(size, 32);
+	assert_true(signer->asked_count < WEFT_ARRAY_SIZE(signer->asked));
+	signer->asked[signer->asked_count].key = key;
+	signer->asked[signer->asked_count].serial = serial;
+	memcpy(signer->asked[signer->asked_count++].digest, digest, 32);
+	return 0;
+}
+
+static void signature_came(void *context, void *waiter)
+{
+	struct signer *signer = context;
+
+	weft_hbone_ready(signer->lab->here.hbone, waiter);
+}
+
+static void answer(struct signer *signer)
+{
+	unsigned int at = signer->answered++;
+	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(signer->lab->leaf[signer->asked[at].key].key, NULL);
+	unsigned char signature[128];
+	size_t size = sizeof(signature);
+
+	assert_int_equal(EVP_PKEY_sign_init(context), 1);
+	assert_int_equal(EVP_PKEY_sign(context, signature, &size, signer->asked[at].digest, 32), 1);
+	EVP_PKEY_CTX_free(context);
+	weft_remote_signed(signer->keys, signer->asked[at].serial, 0, signature, size);
+}
+
+static void use_remote_key(struct lab *lab, struct signer *signer, struct side *side, uint64_t key)
+{
+	EVP_PKEY *own = lab->leaf[key].key, *remote;
+	struct weft_err err = { 0 };
+
+	assert_int_equal(weft_remote_key_new(signer->keys, key, lab->leaf[key].certificate, &remote, &err), 0);
+	weft_hbone_free(side->hbone);
+	weft_identity_unref(side->identity);
+	lab->leaf[key].key = remote;
+	side->identity = lab_identity(lab, key ? BOB : ALICE, &lab->leaf[key]);
+	lab->leaf[key].key = own;
+	EVP_PKEY_free(remote);
+	lab_side(lab, side, signer->keys);
+}
+
+static void keys_elsewhere(void **state)
+{
+	struct signer signer = { .lab = *state };
+	struct weft_remote_ops ops = { .sign = sign, .ready = signature_came, .context = &signer };
+	struct weft_err err = { 0 };
+	struct lab *lab = *state;
+	struct seen seen, gone;
+	int client, server, early;
+	uint64_t until;
+
+	lab->limits.handshake_ms = 60000;
+	if (weft_remote_keys_new(&ops, &signer.keys, &err) == -ENOTSUP)
+		skip();
+	use_remote_key(lab, &signer, &lab->here, 0);
+	use_remote_key(lab, &signer, &lab->there, 1);
+	/* One whose application gives up while its handshake waits is in nobody's way. */
+	early = lab_open(lab, &gone);
+	LAB_UNTIL(lab, signer.asked_count == 1);
+	lab_reset(early);
+	LAB_UNTIL(lab, gone.ended);
+	client = lab_open(lab, &seen);
+	until = lab_ms() + 300;
+	LAB_UNTIL(lab, lab_ms() > until);
+	assert_int_equal(signer.asked_count, 1);
+	assert_false(seen.opened || seen.ended);
+	answer(&signer);
+	LAB_UNTIL(lab, signer.asked_count == 2);
+	answer(&signer);
+	server = lab_accept(lab);
+	lab_send(lab, client, "signed", 6);
+	lab_expect(lab, server, "signed", 6);
+	close(client);
+	close(server);
+	LAB_UNTIL(lab, seen.ended);
+	assert_int_equal(seen.end, WEFT_HBONE_CLOSED);
+	/* `keys` dies: what waits fails. */
+	weft_hbone_drain(lab->here.hbone);
+	lab->here.hbone = weft_hbone_free(lab->here.hbone);
+	lab_side(lab, &lab->here, signer.keys);
+	client = lab_open(lab, &seen);
+	LAB_UNTIL(lab, signer.asked_count == 3);
+	weft_remote_lost(signer.keys);
+	lab_expect_reset(lab, client);
+	LAB_UNTIL(lab, seen.ended);
+	assert_int_equal(seen.end, WEFT_HBONE_UNREACHABLE);
+	close(client);
+	/* And an engine that ends while one waits. */
+	client = lab_open(lab, &seen);
+	LAB_UNTIL(lab, signer.asked_count == 4);
+	lab->here.hbone = weft_hbone_free(lab->here.hbone);
+	assert_true(seen.ended);
+	lab->there.hbone = weft_hbone_free(lab->there.hbone);
+	close(client);
+	weft_identity_unref(lab->here.identity);
+	weft_identity_unref(lab->there.identity);
+	lab->here.identity = lab->there.identity = NULL;
+	weft_remote_keys_free(signer.keys);
+}
+
 #ifdef __SANITIZE_ADDRESS__
 #define HEAP_IS_OURS false
 #else
@@ -869,6 +987,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(stalled_handshakes),
 		cmocka_unit_test(cap_on_connections),
 		cmocka_unit_test_setup_teardown(recheck, setup, teardown),
+		cmocka_unit_test_setup_teardown(keys_elsewhere, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_of_a_stream_at_rest, setup, teardown),
 		cmocka_unit_test_setup_teardown(random_duplex, setup, teardown),
 	};
