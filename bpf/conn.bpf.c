@@ -43,7 +43,7 @@ int weft_conn(struct bpf_iter__bpf_sk_storage_map *ctx)
 	conn.endpoint = sock->endpoint;
 	conn.workload = sock->workload;
 	conn.peer = sock->peer;
-	conn.flags = sock->flags | (sock->epoch ? WEFT_SOCK_F_COUNTED : 0);
+	conn.flags = sock->flags | (sock->epoch ? WEFT_SOCK_F_COUNTED : 0) | (sock->tunnelled ? WEFT_SOCK_F_TUNNELLED : 0);
 	tp = sock->protocol == IPPROTO_TCP ? bpf_skc_to_tcp_sock(sk) : NULL;
 	if (tp) {
 		weft_tcp_payload(tp, conn.state, sock->flags, &conn.sent, &conn.received);

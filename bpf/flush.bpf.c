@@ -40,6 +40,9 @@ int weft_flush(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if ((sock->flags & (WEFT_SOCK_F_STARTED | WEFT_SOCK_F_ESTABLISHED | WEFT_SOCK_F_CLOSED)) !=
 	    (WEFT_SOCK_F_STARTED | WEFT_SOCK_F_ESTABLISHED))
 		return 0;
+	/* Captured, and its tunnel is not open yet: it is too early to say in which row it is. */
+	if ((sock->flags & WEFT_SOCK_F_SECURE) && !sock->tunnelled)
+		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 0;

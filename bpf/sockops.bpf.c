@@ -218,15 +218,23 @@ static __always_inline void weft_sockops_captured(struct bpf_sock *sk, const str
  * A server has a new connection: what its SYN left has served. Not before: with SYN cookies the client's ACK is met like a
  * SYN. True: the server is the agent, whose connections are nobody's.
  */
-static __always_inline bool weft_sockops_accepted(struct bpf_sock *sk, const struct tcp_sock *tp)
+static __always_inline bool weft_sockops_accepted(struct bpf_sock *sk, const struct tcp_sock *tp, bool *ret_tunnelled, bool *ret_attested)
 {
+	struct weft_attested *attested;
+	struct weft_attest_key key;
 	struct weft_frontend_key local = {}, remote = {};
 	struct weft_workload *row;
 	__u32 workload;
 
 	weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
 	if (local.port != bpf_htons(WEFT_PORT_OUTBOUND) && local.port != bpf_htons(WEFT_PORT_HBONE)) {
-		weft_attest_remove(&remote, &local);
+		weft_attest_key(&key, &remote, &local);
+		attested = bpf_map_lookup_elem(&weft_attest, &key);
+		if (!attested)
+			return false;
+		*ret_tunnelled = attested->flags & WEFT_ATTESTED_F_AGENT;
+		*ret_attested = !*ret_tunnelled;
+		bpf_map_delete_elem(&weft_attest, &key);
 		return false;
 	}
 	if (local.port == bpf_htons(WEFT_PORT_OUTBOUND) && weft_addr_equal(&local.addr, &remote.addr))
@@ -242,16 +250,21 @@ static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, s
 {
 	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, sk, NULL, 0);
 	struct weft_frontend_key local = { .protocol = IPPROTO_TCP }, remote = {};
+	bool tunnelled = false, attested = false;
 
 	if (sock && (sock->flags & WEFT_SOCK_F_AGENT))
 		return;
-	if (!active && !sock && (setting->flags & WEFT_SETTING_F_SECURE) && weft_sockops_accepted(sk, tp))
+	if (!active && !sock && (setting->flags & WEFT_SETTING_F_SECURE) && weft_sockops_accepted(sk, tp, &tunnelled, &attested))
 		return;
 	if (!active && !sock && (setting->flags & WEFT_SETTING_F_METRICS)) {
 		weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
 		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_SERVER, &local, &remote);
 		if (sock && bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
 			sock = NULL;
+		if (sock && tunnelled)
+			sock->tunnelled = 1;
+		if (sock && attested)
+			sock->flags |= WEFT_SOCK_F_ATTESTED;
 	}
 	if (!sock)
 		return;

@@ -29,6 +29,7 @@ static __always_inline struct weft_aggregate *weft_report_row(struct weft_aggreg
 	key->source = WEFT_ID_OTHER;
 	key->service = WEFT_ID_OTHER;
 	key->destination = WEFT_ID_OTHER;
+	key->security = WEFT_SECURITY_NONE;
 	return bpf_map_lookup_elem(&weft_aggregate, key);
 }
 
@@ -70,7 +71,9 @@ static __always_inline void weft_report_key(struct weft_aggregate_key *key, cons
 	key->reporter = client ? WEFT_REPORTER_SOURCE : WEFT_REPORTER_DESTINATION;
 	key->outcome = outcome;
 	key->protocol = sock->protocol;
-	key->pad = 0;
+	key->security = sock->tunnelled			       ? WEFT_SECURITY_MUTUAL_TLS
+			: sock->flags & WEFT_SOCK_F_ATTESTED ? WEFT_SECURITY_ATTESTED
+							     : WEFT_SECURITY_NONE;
 }
 
 /* One UDP association that is over: it was opened and ended here, and has no bytes (docs/DATAPATH.md). */

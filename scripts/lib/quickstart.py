@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """A node of a mesh on this machine, in network namespaces with no way out, with real programs talking to service
-addresses that exist only in examples/.
+addresses that exist only in examples/; then two nodes with mutual TLS between them (quickstart_mesh.py).
 
     front, cart, batch ──┬── 10.96.0.10:80    web  ──> web-a (weight 3), web-b (1)     nginx
        (client pods)     ├── 10.96.0.20:8080  api  ──> api-a, api-b                    nginx, IPv4 and IPv6
@@ -22,6 +22,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/lib"))
 sys.dont_write_bytecode = True
+
+import quickstart_mesh  # noqa: E402  (beside this file)
 
 PODS = ["front", "cart", "batch", "web-a", "web-b", "api-a", "api-b", "dns-a", "dns-b", "pay-a", "pay-b"]
 
@@ -285,6 +287,12 @@ def change(demo, pods):
         failures.append(f"{len(wrong)} requests failed, the first: {wrong[0]}")
 
 
+def two_nodes(story):
+    chapter("Two nodes of another mesh, each with an agent of its own; all traffic between them is mutual TLS")
+    story.up()
+    story.show()
+
+
 def kept(demo):
     chapter("The demo stays up")
     path = f"PATH={ROOT}/build/userspace/cli:$PATH WEFT_PINS={demo.pins} WEFT_STATE={demo.state} WEFT_RUN={demo.run_folder}"
@@ -325,10 +333,12 @@ def main():
         compile_weft(ROOT / "build")
         say("  done")
     demo = demo_lab(options.keep)
+    story = quickstart_mesh.Story(sys.modules[__name__], ROOT, options.keep)
     if options.enter:
         enter(demo, options.enter)
     if options.clean:
         demo.down()
+        story.down()
         say("nothing of the demo is left")
         return 0
 
@@ -338,11 +348,13 @@ def main():
         pods = build(demo)
         show(demo, pods)
         change(demo, pods)
+        two_nodes(story)
         good = True
     finally:
         if not (good and options.keep):
             if not good:
-                say(demo.tail())
+                say((story.lab if story.pods else demo).tail())
+            story.down()
             demo.down()
     for failure in failures:
         say(f"FAILED: {failure}")

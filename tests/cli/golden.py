@@ -3,7 +3,7 @@
 """Runs the commands of NAME.in against the fixture mesh and compares what they say with NAME.ok.
 
 A line of NAME.in is a command line of weft; a leading NAME=VALUE sets an option of this
-runner for that line: pins (fixture, empty, bypass, recount, old, none), agent (yes, no), state (good, none).
+runner for that line: pins (fixture, empty, bypass, secure, recount, old, none), agent (yes, no), state (good, none).
 NAME.ok has, for each, the line, standard output, standard error marked "! ", and the exit status.
 `ninja update-cli` writes every NAME.ok anew: read the difference before you keep it.
 """
@@ -29,6 +29,15 @@ words = sys.argv[1:]
 if words[0] == "--uninstall":
     print("weftd", *words)
     sys.exit(0 if words[2] != "empty" else 1)
+if words[0] == "--json":
+    what, value = words[3], [*words[4:], ""][0]
+    answers = {"--ca-export": {"trust_domain": words[6] if len(words) > 6 else "cluster.local", "file": value, "until": "2026-11-22T12:00:00Z",
+                               "serial": "57d69a6a59498a37", "code": "81b6d24e-5cf0c445"},
+               "--ca-join": {"error": f"cannot read {value}: No such file or directory"} if value == "missing" else {"trust_domain": "cluster.local"},
+               "--ca-rotate": {"root": "believed", "next": "have the other nodes join anew, then rotate once more"},
+               "--ca-revoke": {"serial": value, "next": "have the other nodes join anew: they learn of it by that"}}
+    print(json.dumps(answers[what]))
+    sys.exit(1 if "error" in answers[what] else 0)
 what, directory, rest = words[0], words[1], words[2:]
 if rest[0] != "--json" or directory == "broken":
     sys.exit(3)
@@ -88,11 +97,31 @@ ANSWERS = {
          "expires_ns": 43200000000000, "certificates": 2, "pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
         {"identity": "spiffe://cluster.local/ns/shop/sa/old", "serial": "0F", "not_before": 1600000000, "not_after": 1600086400, "expires_ns": 0,
          "certificates": 1, "pem": "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n"}]},
+    "policy.list": {"policies": [
+        {"policy": "PeerAuthentication shop/web", "action": "STRICT", "scope": "workloads", "dry_run": False, "state": "in force",
+         "workloads": 12, "combinations": 1, "rules": "STRICT"},
+        {"policy": "AuthorizationPolicy shop/web", "action": "ALLOW", "scope": "workloads", "dry_run": False, "state": "in force",
+         "workloads": 2, "combinations": 2, "rules": "from {principals: [cluster.local/ns/shop/sa/front]} to {ports: [8080]} | everybody"},
+        {"policy": "AuthorizationPolicy shop/wide", "action": "DENY", "scope": "namespace", "dry_run": True, "state": "does not fit",
+         "workloads": 3, "combinations": 1, "rules": "from {ipBlocks: [10.0.0.0/8]} when source.ip {notValues: [10.0.0.1]}"}]},
     "workload.attached": {"workloads": [{"workload": 3, "who": "shop/kv-0", "netns": "kv", "attached": False, "cookie": 0,
                                          "why": "shop/kv-0 cannot be attached: its network namespace kv does not exist"}]},
     "conn.secure": {"connections": CONNECTIONS},
     "conn.watch": {},
 }
+
+
+def judge(source, destination):
+    """10.0.1.2 and the address of kv-0 deny, 10.0.1.1 only would; host comes without identity."""
+    if destination == "8.8.8.8:53":
+        return {"takes_part": False}
+    allowed = destination in ("10.0.1.1:8080", "192.0.2.5:80")
+    attached = source != "host"
+    own = "spiffe://cluster.local/ns/shop/sa/client" if attached else ""
+    return {"takes_part": True, "security": "none" if not attached else "attested" if destination == "10.0.1.1:8080" else "mutual_tls",
+            "source_identity": own, "destination_identity": "spiffe://cluster.local/ns/shop/sa/web", "allowed": allowed,
+            "dry_run_denied": allowed, "policy": "" if allowed else "AuthorizationPolicy shop/web",
+            "reason": "no policy denies it" if allowed else "no ALLOW policy has a rule that matches"}
 
 
 def answer(request):
@@ -105,6 +134,8 @@ def answer(request):
         return {"ok": False, "error": f"{request['workload']} cannot be attached: an application in it holds port 15008"}
     if name in ("workload.attach", "workload.detach"):
         return {"ok": True, "workload": request["workload"], "attached": name == "workload.attach"}
+    if name == "policy.judge":
+        return {"ok": True, **judge(request["from"], request["to"])}
     if name in ANSWERS:
         return {"ok": True, **ANSWERS[name]}
     return {"ok": False, "error": "unknown request"}

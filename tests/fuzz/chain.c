@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Certificates and revocation lists as a peer and an administrator may send them. Each piece of the input is {kind, size in two octets, DER}:
- * r a root, o a root of another trust domain, c a list, l the leaf, anything else what comes after it in the chain.
- * Whoever is believed has an id, of a trust domain that has a root here, and is not believed where there is none.
+ * Certificates and revocation lists as a peer and an administrator may send them. Each piece of the input is {kind,
+ * size in two octets, DER}: r a root, o a root of another trust domain, c a list, l the leaf, anything else what comes
+ * after it in the chain. Whoever is believed has an id, of a trust domain that has a root here, and is not believed
+ * where there is none.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void add(X509 *cert, X509 **leaf, STACK_OF(X509) * others, uint8_t kind)
+static void add(X509 *cert, X509 **leaf, STACK_OF(X509) *others, uint8_t kind)
 {
 	struct weft_err err = { 0 };
 
@@ -30,7 +31,7 @@ static void add(X509 *cert, X509 **leaf, STACK_OF(X509) * others, uint8_t kind)
 		X509_free(cert);
 }
 
-static void verify(const struct weft_trust *trust, const struct weft_trust *nobody, X509 *leaf, STACK_OF(X509) * others)
+static void verify(const struct weft_trust *trust, const struct weft_trust *nobody, X509 *leaf, STACK_OF(X509) *others)
 {
 	for (int side = WEFT_TRUST_CLIENT; side <= WEFT_TRUST_SERVER; side++) {
 		weft_free_on_exit char *id = NULL;

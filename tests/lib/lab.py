@@ -951,17 +951,17 @@ class Lab:
         os.kill(pid, signal.SIGKILL)
         self.wait_for_another(name, pid)
 
-    def cli(self, *words, timeout=20.0):
+    def cli(self, *words, timeout=20.0, stdin=None):
         """(exit code, stdout, stderr) of the CLI on this instance."""
         argv = [WEFT, "--pins", self.pins, "--state", self.state, "--run", self.run_folder, *words]
-        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, check=False, input=stdin)
         return done.returncode, done.stdout, done.stderr
 
     def weft(self, *words):
         """The CLI's JSON, parsed."""
         code, out, err = self.cli("-j", *words)
         if code != 0:
-            raise Failure(f"weft -j {' '.join(words)}: exit {code}: {err or out}")
+            raise Failure(f"weft -j {' '.join(map(str, words))}: exit {code}: {err or out}")
         return json.loads(out)
 
     def http(self, path="/metrics", address=METRICS):
@@ -1026,7 +1026,7 @@ class Another(Lab):
     """A further node of a lab."""
 
     def __init__(self, first, name, number):
-        self.node_name, self.first_host = name, 1 + 100 * number
+        self.node_name, self.first_host, self.net, self.net6 = name, 1 + 100 * number, first.net, first.net6
         super().__init__("", f"{first.prefix}{number + 1}-", f"{first.base}-{number + 1}")
         self.first, self.outlive = first, first.outlive
 

@@ -24,27 +24,31 @@ def web_service(*pods, ports=(80,)):
             endpoint_slice("web", [endpoint(pod.ip6) for pod in pods], ports)]
 
 
+def agents(lab):
+    """The nodes that are weft's."""
+    return [node_lab for node_lab in (lab, *lab.others) if node_lab is not getattr(lab, "away", None)]
+
+
 def write_all(lab, name, documents):
-    for node_lab in (lab, *lab.others):
+    for node_lab in agents(lab):
         node_lab.write(name, documents)
 
 
 def apply_all(lab, name, documents):
-    """On every node that has an agent."""
-    for node_lab in (lab, *lab.others):
-        if node_lab.agent:
-            node_lab.apply(name, documents)
+    """On every node, and until it is in force there."""
+    for node_lab in agents(lab):
+        node_lab.apply(name, documents)
 
 
 def remove_all(lab, name):
-    for node_lab in (lab, *lab.others):
-        if node_lab.agent and (node_lab.config / name).exists():
+    for node_lab in agents(lab):
+        if (node_lab.config / name).exists():
             node_lab.remove(name)
 
 
 def forget_all(lab, name):
     """Takes a file away that changes nothing which the kernel's tables would show."""
-    for node_lab in (lab, *lab.others):
+    for node_lab in agents(lab):
         (node_lab.config / name).unlink(missing_ok=True)
 
 
@@ -56,28 +60,29 @@ def start_all(lab, pods, *documents, config=None, extra=()):
     if documents:
         write_all(lab, "more.yaml", list(documents))
     lab.secure()
-    lab.start(*extra)
     share_ca(lab)
-    for other in lab.others:
-        other.start(*extra)
+    for node_lab in agents(lab):
+        node_lab.start(*extra)
     for pod in pods:
         if not isinstance(pod, dict):
             wait_attached(pod)
 
 
 def share_ca(lab):
-    """The first node has made its authority; the others, which have not started yet, get one that the same root vouches for."""
-    folder = lab.state / "ca"
-    wait_for(lambda: (folder / "intermediate.pem").exists(), lambda: f"the authority to be made\n{lab.tail()}")
-    for other in lab.others:
-        sh("cp", "-a", folder, other.state)
+    """Every node's embedded authority below the first one's root, before their agents start."""
+    bundle = lab.folder / "ca-bundle"
+    for other in agents(lab)[1:]:
+        made = lab.weft("ca", "export", str(bundle))
+        code, out, err = other.cli("ca", "join", bundle, stdin=made["code"])
+        true(code == 0, f"weft ca join: {err or out}")
+        bundle.unlink()
 
 
 def weft_ca(lab):
     """What signs on this node, for peers that are not weft's."""
     folder = lab.state / "ca"
-    intermediate = (folder / "intermediate.pem").read_bytes()
-    return hbone_peer.CA.load(intermediate, intermediate, (folder / "root.pem").read_bytes())
+    both = (folder / "intermediate.pem").read_bytes()
+    return hbone_peer.CA.load(both[both.index(b"-----BEGIN PRIVATE KEY"):], both, (folder / "root.pem").read_bytes())
 
 
 # ---- what can be seen ----

@@ -11,6 +11,9 @@
  *   attached                             -> ok COOKIE...
  *   mark PID FD COOKIE                   a socket of another process
  *   cut NETNS COOKIE...                  -> ok number of sockets
+ *   doom NETNS ENDPOINT...               the same by endpoint id
+ *   watch NUMBER                         watchers
+ *   events                               -> ok TYPE/ROLE/OUTCOME/WORKLOAD/PEER/LOCAL/REMOTE/PORT..., since the last time
  *   cookie NETNS                         -> ok COOKIE
  *   close
  */
@@ -146,6 +149,16 @@ struct cut {
 	uint32_t number;
 };
 
+static int doom_here(void *context)
+{
+	struct cut *cut = context;
+	uint32_t ids[WORDS];
+
+	for (size_t i = 0; i < cut->count; i++)
+		ids[i] = (uint32_t)cut->cookie[i];
+	return weft_kernel_cut_here(instance, ids, cut->count, false, &cut->number);
+}
+
 static int cut_here(void *context)
 {
 	struct cut *cut = context;
@@ -153,7 +166,7 @@ static int cut_here(void *context)
 	return weft_kernel_cut_sockets_here(instance, cut->cookie, cut->count, &cut->number);
 }
 
-static int cut(char **word, size_t count)
+static int cut(char **word, size_t count, int (*here)(void *context))
 {
 	weft_close_on_exit int netns = open(word[1], O_RDONLY | O_CLOEXEC);
 	struct cut cut = { .count = count - 2 };
@@ -161,7 +174,7 @@ static int cut(char **word, size_t count)
 
 	for (size_t i = 0; i < cut.count; i++)
 		cut.cookie[i] = strtoull(word[i + 2], NULL, 10);
-	r = netns < 0 ? -errno : weft_netns_run(netns, cut_here, &cut);
+	r = netns < 0 ? -errno : weft_netns_run(netns, here, &cut);
 	return r < 0 ? say_error(r, NULL) : printf("ok %u\n", cut.number);
 }
 
@@ -177,6 +190,26 @@ static int cookie(const char *path)
 	int r = netns < 0 ? -errno : weft_netns_run(netns, cookie_here, &cookie);
 
 	return r < 0 ? say_error(r, NULL) : printf("ok %" PRIu64 "\n", cookie);
+}
+
+static int events(void)
+{
+	weft_buf_done_on_exit struct weft_buf all = WEFT_BUF_INIT;
+	int r = weft_kernel_events(instance, &all);
+
+	if (r < 0)
+		return say_error(r, NULL);
+	printf("ok");
+	for (size_t i = 0; i < all.size / sizeof(struct weft_event); i++) {
+		const struct weft_event *event = (const struct weft_event *)all.data + i;
+		char local[WEFT_ADDR_TEXT], remote[WEFT_ADDR_TEXT];
+
+		weft_addr_format(&event->local, local);
+		weft_addr_format(&event->remote, remote);
+		printf(" %u/%u/%u/%u/%u/%s/%s/%u", event->type, event->role, event->outcome, event->workload, event->peer, local, remote,
+		       ntohs(event->type == WEFT_EVENT_REFUSED && event->role == WEFT_ROLE_SERVER ? event->local_port : event->remote_port));
+	}
+	return printf("\n");
 }
 
 static int run(char **word, size_t count)
@@ -200,7 +233,13 @@ static int run(char **word, size_t count)
 	if (strcmp(word[0], "cookie") == 0 && count == 2)
 		return cookie(word[1]);
 	if (strcmp(word[0], "cut") == 0 && count >= 3)
-		return cut(word, count);
+		return cut(word, count, cut_here);
+	if (strcmp(word[0], "doom") == 0 && count >= 3)
+		return cut(word, count, doom_here);
+	if (strcmp(word[0], "watch") == 0 && count == 2)
+		return say(weft_kernel_set_watchers(instance, (uint32_t)atol(word[1])), NULL);
+	if (strcmp(word[0], "events") == 0)
+		return events();
 	if (strcmp(word[0], "close") == 0) {
 		instance = weft_kernel_close(instance);
 		return printf("ok\n");

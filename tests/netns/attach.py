@@ -100,6 +100,7 @@ def test_each_role_comes_back(lab):
             true(time.monotonic() - begun < 1, f"{name} took {time.monotonic() - begun:.1f} s")
         true(attached(lab.client) and attached(lab.web), f"pods after {name} was killed: {inside(lab.web)}")
     wait_for(lambda: lab.status()["ready"], "all to be ready")
+    equal([len(lab.maps(name)) for name in ("weft_capture", "weft_workload")], [2, 2], "rows")
     equal([row["restarts"] for row in lab.status()["roles"]], [0, 1, 1, 1, 1, 1], "restarts")
     equal(lab.metric("weft_agent_role_restarts_total", role="proxy"), 2)
 
@@ -130,6 +131,15 @@ def waiting(pod, port):
     return int(sh("nsenter", f"--net=/run/netns/{pod.netns}", "ss", "-Hltn", f"sport = :{port}").split()[1])
 
 
+def stranger(pod):
+    """A connection to the pod from a process of none, over which weft's programs do not watch."""
+    code = f"import socket, sys; made = socket.create_connection(('{pod.ip}', {HBONE})); print(flush=True); sys.stdin.read()"
+    made = subprocess.Popen(["nsenter", f"--net=/run/netns/{pod.netns}", sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    pod.lab.processes.append(made)
+    equal(made.stdout.readline(), b"\n", "what it says once it is connected")
+    return made
+
+
 def test_who_waits_is_accepted_by_the_next(lab):
     """A connection that no proxy came to take is in the queue of the listener, which they all have."""
     now = roles(lab)
@@ -137,10 +147,12 @@ def test_who_waits_is_accepted_by_the_next(lab):
     for pid in proxies:
         os.kill(pid, signal.SIGSTOP)
     try:
-        with lab.client.connect(lab.client.ip, HBONE):
-            equal(waiting(lab.client, HBONE), 1)
-            os.kill(proxies[0], signal.SIGKILL)
-            wait_for(lambda: waiting(lab.client, HBONE) == 0, "the next one to accept")
+        made = stranger(lab.client)
+        equal(waiting(lab.client, HBONE), 1)
+        os.kill(proxies[0], signal.SIGKILL)
+        wait_for(lambda: waiting(lab.client, HBONE) == 0, "the next one to accept")
+        made.kill()
+        made.wait()
     finally:
         os.kill(proxies[1], signal.SIGCONT)
 
@@ -252,7 +264,7 @@ def test_by_process(lab):
 
 def test_by_command(lab):
     """Whatever its record says; and it is remembered."""
-    equal(lab.weft("workload", "attach", "default/late", "--netns", lab.late.netns), {"workload": "default/late", "netns": lab.late.netns, "attached": True})
+    equal(lab.weft("workload", "attach", "default/late", "--netns", lab.late.netns), {"workload": "default/late", "attached": True})
     wait_attached(lab, lab.late)
     listed = {row["name"]: row["attached"] for row in lab.weft("workload", "list") if "attached" in row}
     equal(listed, {"client": False, "web": False, "late": True}, "attached, of those that are bound")
@@ -265,6 +277,32 @@ def test_by_command(lab):
     wait_attached(lab, lab.late)
     equal(lab.weft("workload", "detach", "default/late"), {"workload": "default/late", "attached": False})
     wait_as_before(lab, lab.late)
+
+
+def test_a_number_that_may_be_anothers(lab):
+    """What pid:NUMBER named is kept by its namespace; where that is gone, the number alone is not believed."""
+    process = lab.late.popen(["sleep", "1000"])
+    wait_for(lambda: pathlib.Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", "sleep to run")
+    lab.weft("workload", "attach", "default/late", "--netns", f"pid:{process.pid}")
+    wait_attached(lab, lab.late)
+    for role in ("control", "main"):
+        lab.kill(role)
+        wait_attached(lab, lab.late)
+    lab.stop()
+    sh(WEFTD, "--uninstall", *flags(lab))
+    lab.state.mkdir()
+    (lab.state / "attached").write_text(f"default/late pid:{process.pid}\nrubbish\n/late x\ndefault/late ../x\n")
+    start(lab)
+    said = wait_for(lambda: [p["text"] for p in lab.problems() if "cannot be attached" in p["text"]], "the problem to be named")[0]
+    contains(said, f"pid:{process.pid} is that of a process, it was attached before weftd was started")
+    wait_as_before(lab, lab.late)
+    equal(lab.log.read_text().count("is not understood, ignoring"), 3, "lines that were ignored")
+    lab.weft("workload", "attach", "default/late", "--netns", f"pid:{process.pid}")
+    wait_attached(lab, lab.late)
+    lab.weft("workload", "detach", "default/late")
+    wait_as_before(lab, lab.late)
+    process.kill()
+    process.wait()
 
 
 def test_by_command_what_cannot_be(lab):

@@ -10,33 +10,35 @@ import fcntl
 from lab import *
 
 LIMIT = 256
-ROLES, HELLO, GROW, READY = 1, 1, 11, 64  # enum weft_init_type, enum weft_role_message_type
+ROLES, LINK, LINK_CONTROL_MAIN = 1, 4, 1  # enum weft_init_type, enum weft_link_kind
+HELLO, GROW, READY = 1, 11, 64  # enum weft_role_message_type
 MAGIC = int(re.search(r"#define WEFT_ABI_MAGIC (0x[0-9a-f]+)", (ROOT / "include/weft/abi/types.h").read_text() +
                       (ROOT / "include/weft/abi/maps.h").read_text())[1], 16)
 MAPS = re.findall(r'^WEFT_MAP\(\w+, "weft_(\w+)"', (ROOT / "include/weft/lists/map.h").read_text(), re.MULTILINE)
 MESSAGE = struct.Struct("IHHIiQII4Q128s")  # struct weft_role_message
+INIT_MESSAGE = struct.Struct("IIiI1112s")  # struct weft_init_message
 CAPACITY = struct.Struct(f"{len(MAPS)}I")  # struct weft_role_capacity
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 def topology(lab):
-    """As init starts it: descriptor 3 is the channel to init, 4 the one to control."""
+    """As init starts it: descriptor 3 is the channel to init, on which it gives the one to control and then says that this is all."""
     lab.init, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lab.main, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lab.main.settimeout(20)
 
     def enter():
         lab.agent_enter()
-        high = [fcntl.fcntl(s.fileno(), fcntl.F_DUPFD, 100) for s in (channel, peer)]
-        for number, fd in enumerate(high, 3):
-            os.dup2(fd, number)
-            os.set_inheritable(number, True)
+        os.dup2(channel.fileno(), 3)
+        os.set_inheritable(3, True)
 
     argv = [WEFTD, *lab.flags(), "--map-size", "frontend=64", "--map-max", f"frontend={LIMIT}", "--role", "main"]
     with open(lab.log, "ab") as log:
         lab.processes.append(subprocess.Popen([str(a) for a in argv], stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=enter,
                                               close_fds=False))
     channel.close()
+    socket.send_fds(lab.init, [INIT_MESSAGE.pack(MAGIC, LINK, 0, LINK_CONTROL_MAIN, b"")], [peer.fileno()])
+    lab.init.send(INIT_MESSAGE.pack(MAGIC, ROLES, 0, 0, b""))
     peer.close()
     lab.serial = 0
     lab.before = ask(lab, HELLO)[1]

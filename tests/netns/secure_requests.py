@@ -40,7 +40,7 @@ def test_another_pod(lab):
     for address in (lab.other.ip, lab.client.ip, lab.foreign.ip, lab.two.node.ip, "10.96.0.3", "169.254.169.254", "8.8.8.8"):
         equal(ask(lab, f"{address}:80"), 400, address)
     equal(ask(lab, f"[{lab.web.ip6}]:80"), 400, "its own address of the other family, over a connection to this one")
-    true(proxy_count(lab.two, "bad_request") >= before + 8, "bad_request was not counted")
+    wait_for(lambda: proxy_count(lab.two, "bad_request") >= before + 8, "bad_request to be counted")
     good_goes_on(lab)
 
 

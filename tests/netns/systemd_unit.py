@@ -21,7 +21,7 @@ DEVICES = ["full", "null", "random", "tty", "urandom", "zero"]
 
 # Read or handled elsewhere than in what a running process may do.
 ELSEWHERE = {"Type", "ExecStart", "ExecReload", "KillMode", "TimeoutStopSec", "Restart", "RestartSec", "RestartPreventExitStatus", "OOMScoreAdjust",
-             "LimitMEMLOCK", "ConfigurationDirectory", "StateDirectory", "RuntimeDirectory", "RuntimeDirectoryPreserve"}
+             "LimitMEMLOCK", "LimitNOFILE", "ConfigurationDirectory", "StateDirectory", "RuntimeDirectory", "RuntimeDirectoryPreserve"}
 
 
 def directives():

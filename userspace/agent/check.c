@@ -186,7 +186,8 @@ static int cut_up(char *text, struct line **lines)
 		const char *prefix;
 		const char *what;
 	} kinds[] = {
-		{ "service ", "service" }, { "  frontend ", "frontend" }, { "  endpoint ", "endpoint" }, { "opt-out ", "opt-out" }
+		{ "service ", "service" }, { "  frontend ", "frontend" }, { "  endpoint ", "endpoint" }, { "opt-out ", "opt-out" },
+		{ "policy ", "policy" }
 	};
 	const char *header = "";
 	char *at = text, *row;

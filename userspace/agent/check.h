@@ -11,5 +11,7 @@ int weft_check_run(const struct weft_options *options);
 int weft_diff_run(const struct weft_options *options);
 /* --uninstall: detaches, unpins, removes state and run folders. Not while an agent runs. */
 int weft_uninstall_run(const struct weft_options *options);
+/* --ca-export, --ca-join, --ca-rotate, --ca-revoke: changes the files of the embedded CA; an agent that runs takes them up. */
+int weft_ca_run(const struct weft_options *options);
 
 #endif

@@ -72,6 +72,7 @@ struct weft_control {
 	struct weft_named *named; /* by `weft workload attach` */
 	uint64_t *stale_attached; /* cookies of weft_capture that no attachment has claimed yet */
 	size_t stale_attached_count;
+	struct weft_buf judge; /* __u32 ids of workloads whose connections are to be judged again */
 	bool secure_told; /* init knows that keys and proxies are wanted */
 	struct weft_secure *secure;
 	struct weft_watch *netns;
@@ -172,6 +173,13 @@ int weft_control_detach_named(struct weft_control *control, const char *who, str
 /* An array: who is attached, and who is not and why. */
 struct json_object *weft_control_attach_json(const struct weft_control *control);
 
+/* control_judge.c: workloads, __u32 ids, whose open connections may be allowed no longer; what fails is done with the next. */
+void weft_control_judge(struct weft_control *control, const struct weft_buf *workloads);
+
+/* control_policy.c: what becomes of a connection of `from`, NAMESPACE/NAME or host, to ADDRESS:PORT: members of `answer`. */
+int weft_control_judge_json(const struct weft_control *control, const char *from, const char *to, struct json_object *answer,
+			    struct weft_err *err);
+
 /* control_secure.c */
 int weft_control_secure_start(struct weft_control *control);
 void weft_control_secure_stop(struct weft_control *control);
@@ -185,6 +193,10 @@ void weft_control_secure_problems(const struct weft_control *control, void (*eac
 /* Arrays: docs/CONTROL.md. */
 struct json_object *weft_control_identities_json(const struct weft_control *control);
 struct json_object *weft_control_secure_conns_json(struct weft_control *control);
+/* Asks the proxies what they carry. */
+void weft_control_secure_look(struct weft_control *control);
+/* By the last look: the socket is an application's whose stream a proxy of this node ends. */
+bool weft_control_secure_carries(const struct weft_control *control, const struct weft_conn *server);
 /* Adds struct weft_metrics_identity to `ret_expiries`, and to `ret_counts` by lists/proxy.h what all proxies counted. -ENOMEM. */
 int weft_control_secure_metrics(struct weft_control *control, struct weft_buf *ret_expiries, uint64_t *ret_counts);
 

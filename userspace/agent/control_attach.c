@@ -38,6 +38,7 @@ struct weft_named {
 	UT_hash_handle hh; /* by who */
 	char *who;
 	char *netns;
+	bool earlier; /* in another life of control's: a process's number may be another's by now */
 };
 
 static void attachment_free(struct weft_control *control, struct weft_attachment *attachment)
@@ -122,6 +123,14 @@ static bool is_pid(const struct weft_attachment *attachment)
 	return strncmp(attachment->netns, "pid:", 4) == 0;
 }
 
+static bool named_earlier(const struct weft_control *control, const char *who)
+{
+	struct weft_named *named;
+
+	HASH_FIND_STR(control->named, who, named);
+	return named && named->earlier;
+}
+
 static void attach_one(struct weft_control *control, struct weft_attachment *attachment)
 {
 	struct weft_role_message request = weft_role_message(WEFT_ROLE_ATTACH, 0), answer = { .error = 0 };
@@ -142,7 +151,13 @@ static void attach_one(struct weft_control *control, struct weft_attachment *att
 		attachment->cookie = answer.arg[0];
 	else if (attachment->error == -ENOENT || attachment->error == -EINVAL)
 		attachment->cookie = 0;
-	take_out(control->stale_attached, &control->stale_attached_count, attachment->cookie);
+	if (!take_out(control->stale_attached, &control->stale_attached_count, attachment->cookie) && attachment->current && !before &&
+	    is_pid(attachment) && named_earlier(control, attachment->who)) {
+		before = attachment->cookie;
+		attachment->cookie = 0;
+		attachment->current = false;
+		attachment->error = -ESRCH;
+	}
 	if (before != attachment->cookie)
 		detach(control, before);
 }
@@ -176,6 +191,8 @@ static void explain(const struct weft_attachment *attachment, struct weft_err *e
 			  "others; start it below, or give a --cgroup that holds it" },
 		{ -E2BIG, "finds weft_capture full, which is as large as --map-max and memory allow" },
 		{ -ENAMETOOLONG, "has too long a name" },
+		{ -ESRCH, "is that of a process, it was attached before weftd was started, and the number may be another process's by now: attach it "
+			  "again" },
 		{ -ENOKEY, "belongs to a workload that can have no identity: it is on the host's network" },
 	};
 	const char *text = strerror(-attachment->error);
@@ -235,7 +252,8 @@ bool weft_control_attach(struct weft_control *control)
 			continue;
 		explain(attachment, &err);
 		weft_problems_add(&control->unbound, WEFT_SEVERITY_NOTICE, control->options->config, 0, NULL, "weft.dev/netns", "%s", err.text);
-		complete = complete && (attachment->error == -EOPNOTSUPP || attachment->error == -ENAMETOOLONG || attachment->error == -ENOKEY);
+		complete = complete && (attachment->error == -EOPNOTSUPP || attachment->error == -ENAMETOOLONG || attachment->error == -ENOKEY ||
+					 attachment->error == -ESRCH);
 	}
 	while (control->greeted && control->stale_attached_count)
 		detach(control, control->stale_attached[--control->stale_attached_count]);
@@ -271,7 +289,7 @@ static void named_free(struct weft_control *control, struct weft_named *named)
 	free(named);
 }
 
-static int named_put(struct weft_control *control, const char *who, const char *netns)
+static int named_put(struct weft_control *control, const char *who, const char *netns, bool earlier)
 {
 	struct weft_named *named;
 	char *copy = strdup(netns);
@@ -292,6 +310,7 @@ static int named_put(struct weft_control *control, const char *who, const char *
 	}
 	free(named->netns);
 	named->netns = copy;
+	named->earlier = earlier;
 	return 0;
 }
 
@@ -369,7 +388,7 @@ void weft_control_attach_start(struct weft_control *control)
 		if (!*line)
 			continue;
 		if (!netns || !is_netns_name(netns) || split(line, room, sizeof(room), &namespace, &name) < 0 ||
-		    named_put(control, line, netns) < 0)
+		    named_put(control, line, netns, true) < 0)
 			weft_warning("a line of the state folder's `" FILE_NAME "` is not understood, ignoring");
 	}
 }
@@ -429,13 +448,15 @@ int weft_control_attach_named(struct weft_control *control, const char *who, con
 	if (!known.found)
 		return weft_err_set(err, ENOENT, "there is no Pod and no WorkloadEntry %s: see `weft config list`", who);
 	HASH_FIND_STR(control->named, who, before);
+	if (before)
+		before->earlier = false;
 	r = tell_model(control, who, netns);
 	if (r < 0)
 		return weft_err_set(err, r, "cannot attach %s: %m", who);
 	weft_control_commit(control);
 	r = result(control, who, netns, err);
 	if (r == 0) {
-		r = named_put(control, who, netns);
+		r = named_put(control, who, netns, false);
 		r = r < 0 ? r : save(control);
 		if (r < 0)
 			weft_err_set(err, r, "%s is attached, but that cannot be written into the state folder: %m", who);

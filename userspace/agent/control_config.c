@@ -501,6 +501,7 @@ static void commit(struct weft_control *control, bool look)
 	}
 	settle_up(control, &plan, began_ns);
 	weft_control_secure_update(control, plan.mesh_changed);
+	weft_control_judge(control, &plan.judge);
 	/* Once more: what was carried out may be the first that uses one. */
 	if (!control->whole_retry_ms)
 		grow_whole(control);
@@ -751,6 +752,7 @@ void weft_control_config_stop(struct weft_control *control)
 	weft_buf_done(&control->journal);
 	weft_buf_done(&control->cut);
 	weft_buf_done(&control->cut_udp);
+	weft_buf_done(&control->judge);
 	if (control->names_file >= 0)
 		close(control->names_file);
 }

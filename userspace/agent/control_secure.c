@@ -599,6 +599,29 @@ static void add_conns(const struct proxy *proxy, struct json_object *list)
 	}
 }
 
+void weft_control_secure_look(struct weft_control *control)
+{
+	gather(control->secure);
+}
+
+bool weft_control_secure_carries(const struct weft_control *control, const struct weft_conn *server)
+{
+	for (size_t i = 0; i < WEFT_PROXY_MAX; i++) {
+		const struct proxy *proxy = &control->secure->proxy[i];
+
+		for (uint32_t j = 0; proxy->conns && j < proxy->conns_count; j++) {
+			struct weft_proxy_conn conn;
+
+			memcpy(&conn, (const char *)proxy->conns + sizeof(struct weft_proxy_facts) + j * sizeof(conn), sizeof(conn));
+			if (conn.role == WEFT_ROLE_SERVER && conn.local_port == server->local_port && conn.remote_port == server->remote_port &&
+			    memcmp(&conn.local, &server->local, sizeof(conn.local)) == 0 &&
+			    memcmp(&conn.remote, &server->remote, sizeof(conn.remote)) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
 struct json_object *weft_control_secure_conns_json(struct weft_control *control)
 {
 	struct json_object *list = json_object_new_array();

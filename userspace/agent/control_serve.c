@@ -262,6 +262,50 @@ static void answer_identities(struct weft_control *control, struct weft_server_c
 	weft_server_reply(client, answer);
 }
 
+static int add_policy_info(void *context, const struct weft_policy_info *policy)
+{
+	struct json_object *object = json_object_new_object();
+	weft_buf_done_on_exit struct weft_buf rules = WEFT_BUF_INIT;
+	int r = weft_policy_words(policy->resource, &rules);
+
+	add(object, "policy", text_of(policy->name));
+	add(object, "action", text_of(policy->action));
+	add(object, "scope", text_of(policy->scope));
+	add(object, "dry_run", flag_of(policy->dry_run));
+	add(object, "state", text_of(policy->beyond ? "does not fit" : policy->workloads ? "in force" : "unused"));
+	add(object, "workloads", number_of(policy->workloads));
+	add(object, "combinations", number_of(policy->clauses));
+	add(object, "rules", text_of(r == 0 && rules.data ? rules.data : ""));
+	json_object_array_add(context, object);
+	return r;
+}
+
+static void answer_policies(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	struct json_object *answer = json_object_new_object(), *list = json_object_new_array();
+
+	(void)request;
+	if (control->model)
+		weft_model_policies(control->model, add_policy_info, list);
+	add(answer, "policies", list);
+	weft_server_reply(client, answer);
+}
+
+static void answer_judge(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	const char *from = json_object_get_string(json_object_object_get(request, "from"));
+	const char *to = json_object_get_string(json_object_object_get(request, "to"));
+	struct json_object *answer = json_object_new_object();
+	struct weft_err err = { "" };
+
+	if (weft_control_judge_json(control, from, to, answer, &err) == 0) {
+		weft_server_reply(client, answer);
+		return;
+	}
+	json_object_put(answer);
+	weft_server_refuse(client, "%s", err.text);
+}
+
 static void answer_secure_conns(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
 {
 	struct json_object *answer = json_object_new_object();
@@ -331,6 +375,8 @@ static const struct request {
 	{ "conn.watch", NULL, json_type_null, begin_watch },
 	{ "conn.secure", NULL, json_type_null, answer_secure_conns },
 	{ "identity.list", NULL, json_type_null, answer_identities },
+	{ "policy.list", NULL, json_type_null, answer_policies },
+	{ "policy.judge", "from", json_type_string, answer_judge, "to" },
 	{ "workload.attached", NULL, json_type_null, answer_attached },
 	{ "workload.attach", "workload", json_type_string, change_attached, "netns" },
 	{ "workload.detach", "workload", json_type_string, change_attached },
@@ -531,6 +577,7 @@ static int print_metrics(struct weft_control *control, const struct weft_link_bu
 	facts = (struct weft_metrics_facts){
 		.version = WEFT_VERSION,
 		.node = control->options->node,
+		.trust_domain = weft_model_mesh(control->model)->trust_domain,
 		.resources = weft_source_count(control->source),
 		.refused = tally.errors,
 		.notices = tally.notices,

@@ -59,6 +59,7 @@ static bool answers(const struct weft_role_message *request, const struct weft_r
 	case WEFT_ROLE_GROW:
 		return message->type == WEFT_ROLE_READY;
 	case WEFT_ROLE_READ:
+	case WEFT_ROLE_CONNS:
 		return message->type == WEFT_ROLE_DATA;
 	default:
 		return message->type == WEFT_ROLE_RESULT;

@@ -52,6 +52,11 @@ int main(int argc, char **argv)
 		return weft_diff_run(&options);
 	case WEFT_ACTION_UNINSTALL:
 		return weft_uninstall_run(&options);
+	case WEFT_ACTION_CA_EXPORT:
+	case WEFT_ACTION_CA_JOIN:
+	case WEFT_ACTION_CA_ROTATE:
+	case WEFT_ACTION_CA_REVOKE:
+		return weft_ca_run(&options);
 	case WEFT_ACTION_RUN:
 		break;
 	}

@@ -29,6 +29,11 @@ enum option_id {
 	OPTION_DIFF,
 	OPTION_JSON,
 	OPTION_UNINSTALL,
+	OPTION_CA_EXPORT,
+	OPTION_CA_JOIN,
+	OPTION_CA_ROTATE,
+	OPTION_CA_REVOKE,
+	OPTION_TRUST_DOMAIN,
 	OPTION_VERSION,
 	OPTION_HELP,
 	OPTION_ROLE,
@@ -57,8 +62,13 @@ static const struct row {
 	{ OPTION_LOG_LEVEL, "log-level", "LEVEL", "error, warning, info or debug (info)" },
 	{ OPTION_CHECK, "check", "DIR", "say what is wrong with a configuration, touch nothing; exit 1 on errors" },
 	{ OPTION_DIFF, "diff", "DIR", "say what DIR would change compared with --config, touch nothing" },
-	{ OPTION_JSON, "json", NULL, "with --check and --diff: one JSON object instead of lines" },
+	{ OPTION_JSON, "json", NULL, "with --check, --diff and --ca-...: one JSON object instead of lines" },
 	{ OPTION_UNINSTALL, "uninstall", NULL, "detach from the kernel and remove pins, state and run folders" },
+	{ OPTION_CA_EXPORT, "ca-export", "FILE", "write what another node joins this one's CA with; prints the code for it" },
+	{ OPTION_CA_JOIN, "ca-join", "FILE", "join the CA of FILE; the code is read from standard input" },
+	{ OPTION_CA_ROTATE, "ca-rotate", NULL, "make the CA's next root, or have it sign if it is made" },
+	{ OPTION_CA_REVOKE, "ca-revoke", "SERIAL", "believe no more what a node signs that joined with this number" },
+	{ OPTION_TRUST_DOMAIN, "trust-domain", "NAME", "with --ca-export, of a CA that is not there yet (cluster.local)" },
 	{ OPTION_VERSION, "version", NULL, "print the version" },
 	{ OPTION_HELP, "help", NULL, "print this" },
 	{ OPTION_ROLE, "role", "ROLE", NULL },
@@ -198,7 +208,7 @@ static unsigned int default_proxies(void)
 static int set_action(struct weft_options *options, enum weft_action action, const char *directory, struct weft_err *err)
 {
 	if (options->action != WEFT_ACTION_RUN)
-		return weft_err_set(err, EINVAL, "only one of --check, --diff, --uninstall, --version and --help at a time");
+		return weft_err_set(err, EINVAL, "only one of --check, --diff, --uninstall, --ca-..., --version and --help at a time");
 	options->action = action;
 	options->directory = directory;
 	return 0;
@@ -253,6 +263,17 @@ static int parse_one(struct weft_options *options, int id, const char *argument,
 	case OPTION_JSON:
 		options->json = true;
 		return 0;
+	case OPTION_CA_EXPORT:
+		return set_action(options, WEFT_ACTION_CA_EXPORT, argument, err);
+	case OPTION_CA_JOIN:
+		return set_action(options, WEFT_ACTION_CA_JOIN, argument, err);
+	case OPTION_CA_ROTATE:
+		return set_action(options, WEFT_ACTION_CA_ROTATE, NULL, err);
+	case OPTION_CA_REVOKE:
+		return set_action(options, WEFT_ACTION_CA_REVOKE, argument, err);
+	case OPTION_TRUST_DOMAIN:
+		options->trust_domain = argument;
+		return 0;
 	case OPTION_UNINSTALL:
 		return set_action(options, WEFT_ACTION_UNINSTALL, NULL, err);
 	case OPTION_VERSION:
@@ -282,8 +303,11 @@ static int check_whole(const struct weft_options *options, struct weft_err *err)
 	for (size_t i = 0; i < WEFT_ARRAY_SIZE(folders); i++)
 		if (!*folders[i].value)
 			return weft_err_set(err, EINVAL, "--%s may not be empty", folders[i].option);
-	if (options->json && options->action != WEFT_ACTION_CHECK && options->action != WEFT_ACTION_DIFF)
-		return weft_err_set(err, EINVAL, "--json goes with --check or --diff");
+	if (options->json && options->action != WEFT_ACTION_CHECK && options->action != WEFT_ACTION_DIFF &&
+	    (options->action < WEFT_ACTION_CA_EXPORT || options->action > WEFT_ACTION_CA_REVOKE))
+		return weft_err_set(err, EINVAL, "--json goes with --check, --diff or --ca-...");
+	if (options->trust_domain && options->action != WEFT_ACTION_CA_EXPORT)
+		return weft_err_set(err, EINVAL, "--trust-domain goes with --ca-export: the mesh's is in MeshConfig");
 	return 0;
 }
 

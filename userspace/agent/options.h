@@ -28,6 +28,10 @@ enum weft_action {
 	WEFT_ACTION_CHECK,
 	WEFT_ACTION_DIFF,
 	WEFT_ACTION_UNINSTALL,
+	WEFT_ACTION_CA_EXPORT,
+	WEFT_ACTION_CA_JOIN,
+	WEFT_ACTION_CA_ROTATE,
+	WEFT_ACTION_CA_REVOKE,
 	WEFT_ACTION_VERSION,
 	WEFT_ACTION_HELP,
 };
@@ -52,7 +56,8 @@ struct weft_options {
 	enum weft_agent_role role;
 	unsigned int proxy; /* of role proxy: its number */
 	unsigned int proxies; /* how many there are when the secure lane is wanted, 1 to WEFT_PROXY_MAX */
-	const char *directory; /* of --check, --diff */
+	const char *directory; /* of --check, --diff; the file of --ca-export and --ca-join, the number of --ca-revoke */
+	const char *trust_domain; /* of --ca-export; NULL: not given */
 	bool json;
 	const char *config;
 	bool config_given;

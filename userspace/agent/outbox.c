@@ -30,6 +30,9 @@ static int put(struct weft_outbox *box, const struct weft_init_message *message,
 		return -errno;
 	for (size_t i = 0; i < box->count; i++)
 		if (same_thing(&box->item[i].message, message)) {
+			/* A KEEP without a descriptor is about the one before it, which has not been sent yet. */
+			if (message->type == WEFT_INIT_KEEP && box->item[i].message.type == WEFT_INIT_KEEP && mine < 0)
+				mine = weft_take_fd(box->item[i].fd);
 			weft_closep(&box->item[i].fd);
 			box->item[i] = (struct weft_outbox_item){ *message, weft_take_fd(mine) };
 			return 1;

@@ -209,6 +209,12 @@ static void serve(struct weft_main *role, const struct weft_role_message *messag
 		if (r < 0)
 			weft_buf_clear(bulk);
 		break;
+	case WEFT_ROLE_CONNS:
+		*answer = weft_role_message(WEFT_ROLE_DATA, message->serial);
+		r = weft_kernel_conns(role->kernel, bulk);
+		if (r < 0)
+			weft_buf_clear(bulk);
+		break;
 	case WEFT_ROLE_APPLY:
 		r = apply(role, data, message->bytes, (uint64_t *)&answer->arg[1]);
 		break;

@@ -128,7 +128,12 @@ static int by_key(const void *left, const void *right)
 		return a->source < b->source ? -1 : 1;
 	if (a->destination != b->destination)
 		return a->destination < b->destination ? -1 : 1;
-	return (int)a->outcome - (int)b->outcome;
+	return a->outcome != b->outcome ? (int)a->outcome - (int)b->outcome : (int)a->security - (int)b->security;
+}
+
+static const char *security_name(uint8_t security)
+{
+	return security == WEFT_SECURITY_MUTUAL_TLS ? "mutual_tls" : security == WEFT_SECURITY_ATTESTED ? "attested" : "none";
 }
 
 static void put_aggregate(struct weft_output *out, struct weft_view *view, const void *row_)
@@ -143,6 +148,7 @@ static void put_aggregate(struct weft_output *out, struct weft_view *view, const
 	weft_output_text(out, "destination", weft_view_workload(view, row->key.destination, text));
 	weft_output_text(out, "protocol", weft_protocol_name(row->key.protocol));
 	weft_output_text(out, "outcome", weft_outcome_name(row->key.outcome));
+	weft_output_text(out, "security", security_name(row->key.security));
 	weft_output_number(out, "opened", row->value.opened);
 	weft_output_number(out, "ended", row->value.ended);
 	weft_output_number(out, "sent", row->value.sent);

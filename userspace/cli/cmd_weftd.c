@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * weft config check, config diff, uninstall: what weftd does itself, without an
+ * weft config check, config diff, ca, uninstall: what weftd does itself, without an
  * agent. So there is one parser and one model, and both programs say the same.
  */
 #include <errno.h>
@@ -166,6 +166,55 @@ int weft_cmd_config_diff(struct weft_context *context, const struct weft_args *a
 	weft_agent_put_rows(context->output, context->output->columns,
 			    weft_agent_member(answer, "changes", json_type_array));
 	return status ? WEFT_EXIT_FAILURE : WEFT_EXIT_OK;
+}
+
+static int ca(struct weft_context *context, const char *what, const char *value, const char *option, const char *option_value,
+	      struct weft_err *err)
+{
+	const struct weft_options *options = context->options;
+	weft_json_on_exit struct json_object *answer = NULL;
+	weft_buf_done_on_exit struct weft_buf text = WEFT_BUF_INIT;
+	const char *words[16] = { "weftd", "--json", "--state", options->state, what };
+	size_t count = 5;
+	int code;
+
+	if (value)
+		words[count++] = value;
+	add_word(words, count, option, option_value ? option_value : "");
+	code = run_weftd(words, &text, err);
+	if (code < 0)
+		return code;
+	if (text.size)
+		answer = json_tokener_parse(text.data);
+	if (weft_agent_text(answer, "error")[0])
+		return weft_err_set(err, EREMOTEIO, "%s", weft_agent_text(answer, "error"));
+	if (!answer || code)
+		return weft_err_set(err, EREMOTEIO, "weftd %s gave no answer (exit status %d)", what, code);
+	weft_output_row(context->output);
+	weft_agent_put(context->output, context->output->columns, answer);
+	weft_output_row_end(context->output);
+	return 0;
+}
+
+int weft_cmd_ca_export(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
+{
+	return ca(context, "--ca-export", args->text[WEFT_ARG_FILE], "--trust-domain", args->text[WEFT_ARG_DOMAIN], err);
+}
+
+int weft_cmd_ca_join(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
+{
+	return ca(context, "--ca-join", args->text[WEFT_ARG_FILE], "", NULL, err);
+}
+
+int weft_cmd_ca_rotate(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
+{
+	(void)args;
+	return ca(context, "--ca-rotate", NULL, "", NULL, err);
+}
+
+int weft_cmd_ca_revoke(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
+{
+	return ca(context, "--ca-revoke", args->text[WEFT_ARG_SERIAL], "", NULL, err);
 }
 
 int weft_cmd_uninstall(struct weft_context *context, const struct weft_args *args, struct weft_err *err)

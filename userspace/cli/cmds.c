@@ -28,6 +28,7 @@ const struct weft_object weft_objects[] = {
 	{ "workload", "workloads: who stands behind an address or a network namespace" },
 	{ "conn", "connections of all network namespaces" },
 	{ "identity", "identities of this node's workloads, and their certificates" },
+	{ "policy", "policies: who may connect to whom" },
 	{ "config", "mesh configuration: what is in force, what is wrong, what would change" },
 	{ "feature", "kernel features that weft uses or can do without" },
 	{ "prog", "BPF programs that are attached" },
@@ -38,6 +39,7 @@ const struct weft_object weft_objects[] = {
 	{ "bypass", "takes the mesh out of the way of new connections, and back" },
 	{ "top", "a live view of services" },
 	{ "explain", "what a connect would do, step by step, and why" },
+	{ "ca", "the embedded certificate authority: shares it with other nodes, replaces its root" },
 	{ "uninstall", "removes every trace of an instance" },
 	{ "version", "the version" },
 	{ "help", "what weft can be asked" },
@@ -229,6 +231,30 @@ static const struct weft_argument identity_show_arguments[] = {
 	END,
 };
 
+#define POLICY_COLUMNS                                                                                                 \
+	{ "policy", "Policy", WEFT_COLUMN_TEXT, "its kind, namespace and name" },                                      \
+		{ "action", "Action", WEFT_COLUMN_TEXT, "`ALLOW` or `DENY`; of a PeerAuthentication its mode" },       \
+		{ "scope", "Scope", WEFT_COLUMN_TEXT, "`mesh`, `namespace`, or `workloads`: those of a selector" },    \
+		{ "state", "State", WEFT_COLUMN_TEXT,                                                                  \
+		  "`in force`; `unused`: it decides about no workload; `does not fit`: a workload has more than the kernel takes, there it is held closed" }, \
+		{ "dry_run", "Dry run", WEFT_COLUMN_YES, "whether it only counts" },                                   \
+		{ "workloads", "Workloads", WEFT_COLUMN_NUMBER, "workloads of the mesh that it can decide about" },    \
+	{                                                                                                              \
+		"combinations", "Combinations", WEFT_COLUMN_NUMBER, "of `from` and `to`, out of 254 that a workload can have" \
+	}
+static const struct weft_column policy_list_columns[] = { POLICY_COLUMNS, END };
+static const struct weft_column policy_show_columns[] = {
+	POLICY_COLUMNS,
+	{ "rules", "Rules", WEFT_COLUMN_TEXT, "what it asks for; rules are parted by `|`, one of them has to match" },
+	END,
+};
+static const char *const policy_kinds[] = { "AuthorizationPolicy", "PeerAuthentication", NULL };
+static const struct weft_argument policy_show_arguments[] = {
+	{ WEFT_ARG_NAME, WEFT_ARGUMENT_PAIR, NULL, "NS/NAME", NULL, true, "the policy" },
+	{ WEFT_ARG_KIND, WEFT_ARGUMENT_CHOICE, "kind", "KIND", policy_kinds, false, "its kind, where both have one of that name" },
+	END,
+};
+
 static const struct weft_column workload_list_columns[] = { WORKLOAD_COLUMNS(IN_JSON), END };
 static const struct weft_column workload_show_columns[] = { WORKLOAD_COLUMNS(IN_TEXT), END };
 
@@ -314,6 +340,42 @@ static const struct weft_column conn_watch_columns[] = {
 
 static const struct weft_argument directory_arguments[] = {
 	{ WEFT_ARG_DIR, WEFT_ARGUMENT_DIR, NULL, "DIR", NULL, true, "directory of YAML and JSON files" },
+	END,
+};
+static const struct weft_argument ca_export_arguments[] = {
+	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "file that is made" },
+	{ WEFT_ARG_DOMAIN, WEFT_ARGUMENT_TEXT, "domain", "NAME", NULL, false,
+	  "trust domain of a CA that is not there yet; cluster.local if it is left out" },
+	END,
+};
+static const struct weft_argument ca_join_arguments[] = {
+	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "file of `weft ca export`" },
+	END,
+};
+static const struct weft_argument ca_revoke_arguments[] = {
+	{ WEFT_ARG_SERIAL, WEFT_ARGUMENT_TEXT, NULL, "SERIAL", NULL, true, "serial number that `weft ca export` printed" },
+	END,
+};
+static const struct weft_column ca_export_columns[] = {
+	{ "trust_domain", "Trust domain", WEFT_COLUMN_TEXT, "trust domain of the CA" },
+	{ "file", "File", WEFT_COLUMN_TEXT, "file that was made" },
+	{ "until", "Until", WEFT_COLUMN_TEXT, "until when a node can join with it" },
+	{ "serial", "Serial", WEFT_COLUMN_TEXT, "serial number of the node's intermediate, for `weft ca revoke`: keep it" },
+	{ "code", "Code", WEFT_COLUMN_TEXT, "what `weft ca join` asks for; it decrypts the file, carry it another way" },
+	END,
+};
+static const struct weft_column ca_join_columns[] = {
+	{ "trust_domain", "Trust domain", WEFT_COLUMN_TEXT, "trust domain of the CA that was joined" },
+	END,
+};
+static const struct weft_column ca_rotate_columns[] = {
+	{ "root", "Root", WEFT_COLUMN_TEXT, "what the new root does now: `believed`, or `signs`" },
+	{ "next", "Next", WEFT_COLUMN_TEXT, "what is to be done next" },
+	END,
+};
+static const struct weft_column ca_revoke_columns[] = {
+	{ "serial", "Serial", WEFT_COLUMN_TEXT, "serial number that is revoked" },
+	{ "next", "Next", WEFT_COLUMN_TEXT, "what is to be done next" },
 	END,
 };
 static const struct weft_column config_list_columns[] = {
@@ -406,6 +468,7 @@ static const struct weft_column metric_show_columns[] = {
 	{ "protocol", "Proto", WEFT_COLUMN_TEXT, "`tcp` or `udp`" },
 	{ "outcome", "Outcome", WEFT_COLUMN_TEXT,
 	  "`open`: what live connections have reported so far; `closed`, `reset`, `refused`, `timed-out`, `abandoned`" },
+	{ "security", "Security", WEFT_COLUMN_TEXT, "`mutual_tls`: carried between agents; `attested`: between attached pods of this node; `none`" },
 	{ "opened", "Opened", WEFT_COLUMN_NUMBER, "connections established" },
 	{ "ended", "Ended", WEFT_COLUMN_NUMBER, "connections ended this way" },
 	{ "sent", "Sent", WEFT_COLUMN_BYTES, "payload bytes sent by the reporter's sockets" },
@@ -597,6 +660,10 @@ const struct weft_command weft_commands[] = {
 	  identity_list_columns, weft_cmd_identity_list },
 	{ "identity", "show", identity_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "one identity and its certificates", NULL,
 	  identity_show_columns, weft_cmd_identity_show },
+	{ "policy", "list", NULL, WEFT_NEEDS_AGENT, WEFT_FORM_TABLE, "policies that the agent has, and how many workloads each decides about",
+	  "docs/POLICY.md says what they mean.", policy_list_columns, weft_cmd_policy_list },
+	{ "policy", "show", policy_show_arguments, WEFT_NEEDS_AGENT, WEFT_FORM_CARD, "one policy and its rules", NULL, policy_show_columns,
+	  weft_cmd_policy_show },
 	{ "conn", "list", conn_list_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_TABLE,
 	  "live connections of all network namespaces",
 	  "A connection between two workloads of this node shows twice, once for each end. Several filters all have to hold.",
@@ -646,10 +713,24 @@ const struct weft_command weft_commands[] = {
 	  "On a terminal: `q` ends, `l` `r` `f` `b` `t` `n` sort by live connections, rate, failures, bytes, round-trip time, name. "
 	  "In JSON each look is an array on a line of its own, and `batch` is implied, as it is where the output is no terminal.",
 	  top_columns, weft_cmd_top },
-	{ "explain", NULL, explain_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_CARD,
+	{ "explain", NULL, explain_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_CARD,
 	  "what a connect would do, step by step, and why",
-	  "Walks the pinned maps in the order of the kernel's programs. Nothing is sent.", explain_columns,
+	  "Walks the pinned maps in the order of the kernel's programs; who is who and what policies say is the agent's answer. Nothing is sent.", explain_columns,
 	  weft_cmd_explain },
+	{ "ca", "export", ca_export_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD,
+	  "writes a file with which one other node joins this one's CA",
+	  "The file has an intermediate certificate of the other node's own, with its key, encrypted by the code. "
+	  "The root's key stays here. A CA that is not there yet is made. Without an agent too.",
+	  ca_export_columns, weft_cmd_ca_export },
+	{ "ca", "join", ca_join_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD, "joins the CA of another node",
+	  "Reads the code from standard input. Again, with a new file, for a new intermediate or a new root.",
+	  ca_join_columns, weft_cmd_ca_join },
+	{ "ca", "rotate", NULL, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD, "replaces the CA's root, in two steps",
+	  "The first makes the next root, which is believed and does not sign yet; the second has it sign. "
+	  "The old one is believed until it ends. Have the other nodes join anew after each.",
+	  ca_rotate_columns, weft_cmd_ca_rotate },
+	{ "ca", "revoke", ca_revoke_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD,
+	  "takes back what was given to a node by `weft ca export`", NULL, ca_revoke_columns, weft_cmd_ca_revoke },
 	{ "uninstall", NULL, NULL, WEFT_NEEDS_WEFTD, WEFT_FORM_NONE,
 	  "removes the instance's programs, maps and folders",
 	  "Refused while an agent holds the instance. Established connections go on to the endpoint that they have.",

@@ -20,6 +20,7 @@ enum weft_exit {
 enum weft_argument_slot {
 	WEFT_ARG_NAMESPACE,
 	WEFT_ARG_NAME,
+	WEFT_ARG_KIND,
 	WEFT_ARG_SERVICE,
 	WEFT_ARG_POD,
 	WEFT_ARG_STATE,
@@ -37,6 +38,9 @@ enum weft_argument_slot {
 	WEFT_ARG_VERB,
 	WEFT_ARG_IDENTITY,
 	WEFT_ARG_NETNS,
+	WEFT_ARG_FILE,
+	WEFT_ARG_DOMAIN,
+	WEFT_ARG_SERIAL,
 	WEFT_ARG_MAX_
 };
 
@@ -142,6 +146,8 @@ int weft_cmd_workload_attach(struct weft_context *context, const struct weft_arg
 int weft_cmd_workload_detach(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_identity_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_identity_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_policy_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_policy_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_conn_watch(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_config_list(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
@@ -161,6 +167,10 @@ int weft_cmd_bypass_on(struct weft_context *context, const struct weft_args *arg
 int weft_cmd_bypass_off(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_top(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_explain(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_ca_export(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_ca_join(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_ca_rotate(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
+int weft_cmd_ca_revoke(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_uninstall(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_version(struct weft_context *context, const struct weft_args *args, struct weft_err *err);
 int weft_cmd_help(struct weft_context *context, const struct weft_args *args, struct weft_err *err);

@@ -226,7 +226,7 @@ struct row {
 	const struct piece *source, *service, *destination;
 	const struct weft_histogram *histogram;
 	uint8_t reporter;
-	uint8_t tag; /* what else tells series apart: an outcome */
+	uint8_t tag; /* what else tells series apart: an outcome; of traffic and failed, enum weft_security */
 	uint64_t value[4];
 };
 
@@ -237,7 +237,7 @@ struct rows {
 
 struct builder {
 	const struct weft_names *names;
-	const char *cluster;
+	const char *cluster, *trust_domain;
 	struct piece *pieces;
 	struct weft_buf scratch;
 	struct rows traffic; /* value: opened, closed, sent, received */
@@ -314,17 +314,21 @@ static const struct piece *service_piece(struct builder *builder, uint32_t id)
 		      3);
 }
 
-/* Istio's eight labels of a workload. No identity is proven on this lane, so there is no principal. */
-static const struct piece *workload_piece(struct builder *builder, uint32_t id, bool source)
+/* Istio's eight labels of a workload. There is a principal only where an identity was proven. */
+static const struct piece *workload_piece(struct builder *builder, uint32_t id, bool source, bool proven)
 {
 	const struct weft_workload_name *name = weft_names_workload(builder->names, id);
 	const char *nobody = id == WEFT_ID_OTHER ? "other" : "unknown";
 	const char *app = name ? name->app && *name->app ? name->app : known(name->owner) : nobody;
 	const char *version = name ? name->version && *name->version ? name->version : "latest" : nobody;
+	char principal[1024] = "unknown";
 
+	if (proven && name)
+		snprintf(principal, sizeof(principal), "spiffe://%s/ns/%s/sa/%s", known(builder->trust_domain), name->namespace,
+			 name->service_account && *name->service_account ? name->service_account : "default");
 	return intern(builder, METRIC_TCP_OPENED, source ? TRAFFIC_SOURCE : TRAFFIC_DESTINATION,
 		      (const char *[]){ name ? known(name->owner) : nobody, app, version, name ? known(name->namespace) : nobody,
-					"unknown", app, version, name ? known(builder->cluster) : nobody },
+					principal, app, version, name ? known(builder->cluster) : nobody },
 		      8);
 }
 
@@ -398,14 +402,15 @@ static int take_aggregate(struct builder *builder, const void *key_, const void 
 
 	memcpy(&key, key_, sizeof(key));
 	memcpy(&value, value_, sizeof(value));
-	if (key.reporter >= WEFT_REPORTER_MAX_ || key.outcome >= WEFT_OUTCOME_MAX_)
+	if (key.reporter >= WEFT_REPORTER_MAX_ || key.outcome >= WEFT_OUTCOME_MAX_ || key.security >= WEFT_SECURITY_MAX_)
 		return -EBADMSG;
 	from_source = key.reporter == WEFT_REPORTER_SOURCE;
 	brief.source = short_workload_piece(builder, key.source, true);
 	brief.service = full.service = service_piece(builder, key.service);
 	brief.destination = short_workload_piece(builder, key.destination, false);
-	full.source = workload_piece(builder, key.source, true);
-	full.destination = workload_piece(builder, key.destination, false);
+	full.source = workload_piece(builder, key.source, true, key.security != WEFT_SECURITY_NONE);
+	full.destination = workload_piece(builder, key.destination, false, key.security != WEFT_SECURITY_NONE);
+	full.tag = key.security;
 	brief.reporter = full.reporter = key.reporter;
 	if (!brief.source || !brief.service || !brief.destination || !full.source || !full.destination)
 		return -ENOMEM;
@@ -569,6 +574,11 @@ static int add_tail(struct weft_buf *text, enum metric metric, size_t first, con
 	return r < 0 ? r : add_labels(text, metric, first, values, count);
 }
 
+/* Istio's words, and one of ours for what no peer of it has. */
+static const char *const security_names[WEFT_SECURITY_MAX_] = {
+	[WEFT_SECURITY_NONE] = "none", [WEFT_SECURITY_ATTESTED] = "attested", [WEFT_SECURITY_MUTUAL_TLS] = "mutual_tls"
+};
+
 /* A family of which every row has one number. */
 static int add_rows(struct weft_buf *text, enum metric metric, const struct rows *rows, size_t value)
 {
@@ -582,7 +592,7 @@ static int add_rows(struct weft_buf *text, enum metric metric, const struct rows
 			r = add_row_labels(text, row, metric != METRIC_LIVE_CONNECTIONS);
 		if (!r && metric <= METRIC_TCP_RECEIVED)
 			r = add_tail(text, metric, TRAFFIC_TAIL,
-				     (const char *[]){ "tcp", metric == METRIC_TCP_FAILED ? "CONNECT" : "-", "unknown" }, 3);
+				     (const char *[]){ "tcp", metric == METRIC_TCP_FAILED ? "CONNECT" : "-", security_names[row->tag] }, 3);
 		if (!r && metric == METRIC_CONNECTION_FAILURES)
 			r = add_tail(text, metric, FAILURES_TAIL, &failure_names[row->tag], 1);
 		if (!r)
@@ -788,7 +798,7 @@ static int add_agent(struct weft_buf *text, const struct weft_metrics_facts *fac
 int weft_metrics_print(const void *batch, size_t size, const struct weft_names *names,
 		       const struct weft_metrics_facts *facts, struct weft_buf *text, struct weft_err *err)
 {
-	__attribute__((cleanup(builder_done))) struct builder builder = { .names = names, .cluster = facts->cluster };
+	__attribute__((cleanup(builder_done))) struct builder builder = { .names = names, .cluster = facts->cluster, .trust_domain = facts->trust_domain };
 	int (*const takes[WEFT_MAP_MAX_])(struct builder *, const void *, const void *) = {
 		[WEFT_MAP_SETTING] = take_setting, [WEFT_MAP_ENDPOINT] = take_endpoint, [WEFT_MAP_LIVE] = take_live,	    [WEFT_MAP_AGGREGATE] = take_aggregate,
 		[WEFT_MAP_HISTOGRAM] = take_histogram, [WEFT_MAP_COUNTER] = take_counter,

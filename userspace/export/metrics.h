@@ -42,6 +42,7 @@ enum weft_metrics_stage {
 struct weft_metrics_facts {
 	const char *version;
 	const char *node;
+	const char *trust_domain; /* of the principals of workloads that have proven who they are */
 	const char *cluster; /* Istio's cluster id: source_cluster, destination_cluster */
 	uint64_t resources; /* in force */
 	uint64_t refused; /* documents or resources refused now */

@@ -19,6 +19,7 @@
 #include "kernel/maps.h"
 #include "kernel/pins.h"
 #include "kernel/print.h"
+#include "weft/abi/counter.h"
 #include "weft.skel.h"
 
 /* Pinned beside those of lists/map.h; they have no plain keys. */
@@ -139,7 +140,7 @@ static uint32_t wanted_entries(const struct weft_kernel_options *options, size_t
  * Maps that were adopted and are wanted larger: main alone writes them, so that
  * their contents can be carried over; weft_live is counted anew, and weft_affinity
  * is a cache, whose entries may be lost. weft_captured and weft_attest are of connections whose SYN is on its way at this very
- * moment, and of none before a pod is attached, which is when they grow.
+ * moment, and of none before a pod is attached, which is when they grow. weft_counter grows with the list of reasons.
  */
 struct outgrown {
 	int fd[WEFT_MAP_MAX_]; /* the pinned ones, or -1 */
@@ -156,6 +157,7 @@ static bool may_grow(size_t map)
 	if (map >= WEFT_MAP_MAX_)
 		return false;
 	switch (map) {
+	case WEFT_MAP_COUNTER: /* an earlier build's, which knew fewer reasons */
 	case WEFT_MAP_LIVE:
 	case WEFT_MAP_AFFINITY:
 	case WEFT_MAP_CAPTURED:
@@ -188,7 +190,8 @@ static int reuse_map(const struct weft_kernel_options *options, size_t number, s
 		weft_err_set(err, r, "cannot ask about the pinned map %s: %m", path);
 	if (r < 0)
 		return r;
-	if (may_grow(number) && wanted_entries(options, number) > info.max_entries) {
+	if (may_grow(number) &&
+	    (number == WEFT_MAP_COUNTER ? (uint32_t)WEFT_COUNTER_MAX_ : wanted_entries(options, number)) > info.max_entries) {
 		outgrown->fd[number] = weft_take_fd(fd);
 		return 0;
 	}
@@ -297,6 +300,24 @@ static int carry_over(int from, int to)
 					    (uint32_t)count);
 }
 
+/* What was counted stands with one CPU afterwards. What is counted between copy and change of programs is not carried over. */
+static int carry_counters(int from, int to)
+{
+	int cpus = libbpf_num_possible_cpus();
+	weft_free_on_exit __u64 *each = cpus > 0 ? calloc((size_t)cpus, sizeof(*each)) : NULL;
+	struct bpf_map_info info;
+	int r = weft_map_fd_info(from, &info);
+
+	if (!each)
+		return cpus < 0 ? cpus : -ENOMEM;
+	for (__u32 i = 0; r == 0 && i < info.max_entries; i++) {
+		r = weft_map_get(from, &info, &i, each);
+		if (r == 0 && bpf_map_update_elem(to, &i, each, BPF_ANY) < 0)
+			r = -errno;
+	}
+	return r;
+}
+
 static int pin_map(const struct weft_kernel_options *options, const struct bpf_map *map, struct weft_journal *journal,
 		   struct weft_err *err)
 {
@@ -317,7 +338,10 @@ static int grow_map(const struct weft_kernel_options *options, size_t number, co
 
 	if (r < 0)
 		return r;
-	r = number == WEFT_MAP_LIVE ? 0 : carry_over(before, bpf_map__fd(map));
+	if (number == WEFT_MAP_COUNTER)
+		r = carry_counters(before, bpf_map__fd(map));
+	else
+		r = number == WEFT_MAP_LIVE ? 0 : carry_over(before, bpf_map__fd(map));
 	if (r < 0)
 		return weft_err_set(err, r, "cannot copy %s into a larger map: %m", path);
 	return weft_journal_replace_map(journal, bpf_map__fd(map), before, path, err);

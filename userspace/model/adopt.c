@@ -284,6 +284,8 @@ int weft_model_adopt(struct weft_model *model, const void *batch, size_t size, u
 	struct section section;
 	int r = 0;
 
+	/* What the maps hold is said anew, also where an earlier main's were mirrored. */
+	weft_secure_forget(model);
 	for (size_t pass = 0; r >= 0 && pass <= WEFT_ARRAY_SIZE(first); pass++) {
 		struct cursor cursor = { batch, (const char *)batch + size };
 

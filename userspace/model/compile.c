@@ -946,14 +946,16 @@ int weft_compile(struct weft_model *model, struct weft_entry *unit)
 
 const char *weft_entry_netns(const struct weft_model *model, const struct weft_entry *entry)
 {
-	if (!entry->resource)
+	const struct weft_resource *resource = entry->resource;
+
+	if (resource && entry->kind == WEFT_KIND_WORKLOAD_ENTRY)
+		return resource->workload_entry.netns;
+	if (!resource || entry->kind != WEFT_KIND_POD)
 		return "";
-	/* A name of another node's /run/netns may exist here as well. */
-	if (entry->kind == WEFT_KIND_POD && *model->node && *entry->resource->pod.node_name && strcmp(entry->resource->pod.node_name, model->node) != 0)
+	/* The name is one of that node's, whatever has it here. */
+	if (*model->node && *resource->pod.node_name && strcmp(resource->pod.node_name, model->node) != 0)
 		return "";
-	return entry->kind == WEFT_KIND_POD		? entry->resource->pod.netns :
-	       entry->kind == WEFT_KIND_WORKLOAD_ENTRY ? entry->resource->workload_entry.netns :
-							 "";
+	return resource->pod.netns;
 }
 
 bool weft_entry_opted_out(const struct weft_model *model, const struct weft_entry *entry)

@@ -137,6 +137,23 @@ int weft_model_attached(const struct weft_model *model, int (*each)(void *contex
 int weft_model_attach(struct weft_model *model, const char *namespace, const char *name, const char *netns);
 int weft_model_detach(struct weft_model *model, const char *namespace, const char *name);
 
+struct weft_policy_info {
+	const struct weft_resource *resource;
+	const char *name; /* "AuthorizationPolicy shop/web" */
+	const char *action; /* ALLOW, DENY, or a PeerAuthentication's mode */
+	const char *scope; /* mesh, namespace, workloads: it has a selector */
+	bool dry_run;
+	bool beyond; /* somewhere it does not fit, and is held closed there */
+	size_t workloads; /* that it can decide about, of all nodes */
+	size_t clauses; /* combinations that it takes of one workload's, at most */
+};
+
+/* PeerAuthentications, then AuthorizationPolicies, by name; counts are of the last commit. Stops at the first non-zero, which it returns. */
+int weft_model_policies(const struct weft_model *model, int (*each)(void *context, const struct weft_policy_info *policy),
+			void *context);
+/* Its rules, or modes, in one line, appended to `out`. -ENOMEM. */
+int weft_policy_words(const struct weft_resource *resource, struct weft_buf *out);
+
 /* What proxies are sent (model/mesh.h), as the last commit put it in force. Appended to `out`; -ENOMEM: `out` is as it was. */
 int weft_model_mesh_block(const struct weft_model *model, uint64_t generation, struct weft_buf *out);
 

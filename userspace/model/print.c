@@ -242,6 +242,25 @@ static int print_optout(const struct weft_mesh_config *mesh, struct weft_buf *ou
 	return r;
 }
 
+static int print_policy(void *context, const struct weft_policy_info *policy)
+{
+	const struct weft_resource *resource = policy->resource;
+	const struct weft_pairs *selector = resource->kind == WEFT_KIND_PEER_AUTHENTICATION ?
+						    &resource->peer_authentication.selector :
+						    &resource->authorization_policy.selector;
+	struct weft_buf *out = context;
+	int r = weft_buf_printf(out, "policy %s/%s/%s %s%s", weft_kind_name(resource->kind), resource->meta.namespace,
+				resource->meta.name, policy->action, policy->dry_run ? " dry-run" : "");
+
+	for (size_t i = 0; r == 0 && i < selector->count; i++)
+		r = weft_buf_printf(out, "%s%s=%s", i ? "," : " of ", selector->item[i].key, selector->item[i].value);
+	if (r == 0)
+		r = weft_buf_printf(out, ": ");
+	if (r == 0)
+		r = weft_policy_words(resource, out);
+	return r < 0 ? r : weft_buf_add(out, "\n", 1);
+}
+
 int weft_model_print(const struct weft_model *model, struct weft_buf *out)
 {
 	weft_free_on_exit struct line *line = NULL;
@@ -263,6 +282,8 @@ int weft_model_print(const struct weft_model *model, struct weft_buf *out)
 		r = print_addresses(model, out);
 	if (r == 0)
 		r = print_optout(weft_model_mesh(model), out);
+	if (r == 0)
+		r = weft_model_policies(model, print_policy, out);
 	if (r < 0)
 		out->size = before;
 	return r;

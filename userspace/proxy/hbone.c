@@ -257,6 +257,19 @@ void weft_hbone_facts(const struct weft_hbone_stream *stream, struct weft_hbone_
 	}
 }
 
+static void drain(struct weft_hbone_conn *conn)
+{
+	/* One that is being dialled is for streams that wait already. */
+	if (conn->state != WEFT_CONN_UP || conn->draining)
+		return;
+	weft_pool_retire(conn);
+	conn->draining = true;
+	if (conn->server)
+		nghttp2_submit_shutdown_notice(conn->session);
+	weft_conn_work(conn);
+	weft_loop_timer(conn->hbone->loop, &conn->timer, 1000);
+}
+
 void weft_hbone_drain(struct weft_hbone *hbone)
 {
 	struct weft_hbone_conn *next;
@@ -264,14 +277,18 @@ void weft_hbone_drain(struct weft_hbone *hbone)
 	hbone->draining = true;
 	for (struct weft_hbone_conn *conn = hbone->conns; conn; conn = next) {
 		next = conn->next;
-		/* One that is being dialled is for streams that wait already. */
-		if (conn->state != WEFT_CONN_UP || conn->draining)
-			continue;
-		weft_pool_retire(conn);
-		conn->draining = true;
-		if (conn->server)
-			nghttp2_submit_shutdown_notice(conn->session);
-		weft_conn_work(conn);
-		weft_loop_timer(hbone->loop, &conn->timer, 1000);
+		drain(conn);
+	}
+}
+
+void weft_hbone_renewed(struct weft_hbone *hbone, const struct weft_identity *identity)
+{
+	struct weft_hbone_conn *next;
+
+	for (struct weft_hbone_conn *conn = hbone->conns; conn; conn = next) {
+		next = conn->next;
+		if (weft_identity_not_after(conn->identity) < weft_identity_not_after(identity) &&
+		    strcmp(weft_identity_id(conn->identity), weft_identity_id(identity)) == 0)
+			drain(conn);
 	}
 }

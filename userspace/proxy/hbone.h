@@ -127,6 +127,8 @@ void weft_hbone_socket(struct weft_hbone *hbone, uint64_t netns, int family, int
 /* For weft_remote_ops.ready: a signature came, or will not, for this waiter, which was the engine's. */
 void weft_hbone_ready(struct weft_hbone *hbone, void *waiter);
 void weft_hbone_facts(const struct weft_hbone_stream *stream, struct weft_hbone_facts *ret_facts);
+/* There is a newer certificate than some connections show: new streams go to new ones, those that are open go on. */
+void weft_hbone_renewed(struct weft_hbone *hbone, const struct weft_identity *identity);
 /* Stops taking streams: GOAWAY on all connections, those that are open go on. */
 void weft_hbone_drain(struct weft_hbone *hbone);
 

@@ -26,7 +26,6 @@
 #define TICK_MS 1000
 #define PATIENCE_NS 5000000000ull /* for what is on its way: a certificate, the mesh. ztunnel waits as long for a workload */
 #define WAITING_MAX 1024 /* connections in that state; each is a descriptor of ours */
-#define ACCEPTS 16 /* of one wake-up: what more there is, another proxy may take */
 #define REST_MS 100 /* before accept() is tried again when descriptors ran out */
 #define RECHECK_TICKS 10 /* certificates end by the clock alone, and clocks jump */
 #define SHRINK_TICKS 30
@@ -47,6 +46,7 @@ struct pod {
 struct listener {
 	struct weft_loop_io io;
 	struct weft_loop_timer rest;
+	struct weft_loop_later again;
 	struct weft_node *node;
 	struct pod *pod;
 	struct listener *next;
@@ -71,9 +71,11 @@ struct flow {
 	struct weft_identity *identity; /* ours */
 	uint64_t netns, start_ns;
 	struct weft_addr local, remote; /* as the application's socket has them */
+	struct weft_addr to; /* that was asked for, with: */
+	uint16_t port;
 	uint16_t local_port, remote_port; /* host order */
-	uint16_t port; /* that was asked for */
 	uint32_t workload; /* ours */
+	int app; /* the application's socket, which is the engine's: valid while it has not said that it ended */
 	bool server, answered, opened, cut;
 };
 
@@ -382,6 +384,8 @@ int weft_node_identity(struct weft_node *node, const char *id, uint64_t key, con
 		identity_free(old);
 	}
 	HASH_ADD_KEYPTR(hh, node->identities, identity->id, strlen(identity->id), identity);
+	if (identity->usable)
+		weft_hbone_renewed(node->hbone, identity->usable);
 	identity = NULL;
 	go_on(node);
 	return 0;
@@ -465,9 +469,14 @@ static void on_opened(void *context, struct weft_hbone_stream *stream, void *use
 {
 	struct weft_node *node = context;
 	struct flow *flow = user;
+	struct sockaddr_storage app;
+	socklen_t size = sizeof(app);
 
 	(void)stream;
 	flow->opened = true;
+	/* The kernel takes this question as the word that the tunnel is open (bpf/getpeername.bpf.c): what it answers is known. */
+	if (!flow->server)
+		(void)getpeername(flow->app, (struct sockaddr *)&app, &size);
 	count(node, flow->server ? WEFT_PROXY_COUNT_INBOUND : WEFT_PROXY_COUNT_OUTBOUND);
 }
 
@@ -479,10 +488,9 @@ static const char *status_words(int status)
 			       : "refused it";
 }
 
-static void outbound_ended(struct weft_node *node, const struct flow *flow, enum weft_hbone_end end, int status,
-			   const struct weft_hbone_facts *facts, const char *why)
+static void outbound_ended(struct weft_node *node, const struct flow *flow, enum weft_hbone_end end, int status, const char *why)
 {
-	struct label from = workload_label(node, flow->workload), to = addr_label(&facts->peer, flow->port);
+	struct label from = workload_label(node, flow->workload), to = addr_label(&flow->to, flow->port);
 
 	switch (end) {
 	case WEFT_HBONE_REFUSED:
@@ -535,7 +543,7 @@ static void on_ended(void *context, struct weft_hbone_stream *stream, void *user
 	if (flow->server)
 		inbound_ended(context, flow, end, facts, why);
 	else
-		outbound_ended(context, flow, end, status, facts, why);
+		outbound_ended(context, flow, end, status, why);
 	flow_free(flow);
 }
 
@@ -591,6 +599,7 @@ static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct
 	flow->local_port = accepted->remote_port;
 	flow->remote = accepted->local;
 	flow->remote_port = accepted->local_port;
+	flow->to = original->endpoint_addr;
 	flow->port = port;
 	flow->workload = original->workload;
 	expected[0] = peer.identity;
@@ -607,7 +616,7 @@ static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct
 						  original->service ? weft_mesh_service_host(&node->mesh, original->service) : "", forwarded),
 		.traceparent = weft_traceparent_print(random, traceparent),
 	};
-	fd = weft_take_fd(accepted->fd);
+	flow->app = fd = weft_take_fd(accepted->fd);
 	if (weft_hbone_open(node->hbone, &open, fd, flow, &flow->stream) < 0) {
 		flow_free(flow);
 		count(node, WEFT_PROXY_COUNT_UPSTREAM_FAILED);
@@ -942,23 +951,40 @@ static int accept_one(struct listener *listener)
 	return 0;
 }
 
+static void rest(struct listener *listener)
+{
+	weft_loop_remove(listener->node->loop, &listener->io);
+	weft_loop_timer(listener->node->loop, &listener->rest, REST_MS);
+}
+
+/*
+ * One connection a turn. The kernel wakes the first idle one in its queue for a listener, and connections stay where they were
+ * accepted: all of a quiet hour, or of a burst, would be with one proxy. Whoever had a turn goes to the end of the queue, and that
+ * when it has done its work.
+ */
 static void listener_ready(struct weft_loop_io *io, uint32_t events)
 {
 	struct listener *listener = (struct listener *)(void *)((char *)io - offsetof(struct listener, io));
-	int r = 0;
+	int r = accept_one(listener);
 
 	(void)events;
-	for (int i = 0; i < ACCEPTS && r != -EAGAIN; i++) {
-		r = accept_one(listener);
-		if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS) {
-			/* It would be ready for ever: those who wait go on waiting, and others may take them. */
-			say(listener->node, WEFT_LOG_WARNING, "cannot accept connections at port %u of %s: %s; trying again", listener->port,
-			    workload_label(listener->node, listener->pod->workload).text, strerror(-r));
-			weft_loop_remove(listener->node->loop, &listener->io);
-			weft_loop_timer(listener->node->loop, &listener->rest, REST_MS);
-			return;
-		}
+	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS) {
+		/* It would be ready for ever: those who wait go on waiting, and others may take them. */
+		say(listener->node, WEFT_LOG_WARNING, "cannot accept connections at port %u of %s: %s; trying again", listener->port,
+		    workload_label(listener->node, listener->pod->workload).text, strerror(-r));
+		rest(listener);
+	} else if (r == 0) {
+		weft_loop_remove(listener->node->loop, &listener->io);
+		weft_loop_later(listener->node->loop, &listener->again);
 	}
+}
+
+static void listener_again(struct weft_loop_later *later)
+{
+	struct listener *listener = (struct listener *)(void *)((char *)later - offsetof(struct listener, again));
+
+	if (!listener->node->drains && weft_loop_set(listener->node->loop, &listener->io, EPOLLIN | EPOLLEXCLUSIVE) < 0)
+		rest(listener);
 }
 
 static void listener_rested(struct weft_loop_timer *timer)
@@ -973,6 +999,7 @@ static void listener_free(struct listener *listener)
 {
 	weft_loop_remove(listener->node->loop, &listener->io);
 	weft_loop_timer_stop(&listener->rest);
+	weft_loop_cancel(&listener->again);
 	close(listener->io.fd);
 	free(listener);
 }
@@ -1050,6 +1077,7 @@ int weft_node_keep(struct weft_node *node, const struct weft_node_listener *want
 	*listener = (struct listener){
 		.io = { .ready = listener_ready, .fd = own },
 		.rest = { .fired = listener_rested },
+		.again = { .run = listener_again },
 		.node = node,
 		.pod = pod,
 		.port = wanted->port,
@@ -1095,7 +1123,7 @@ static void cut(struct weft_node *node, struct flow *flow, const char *identity,
 {
 	count(node, WEFT_PROXY_COUNT_POLICY_CUT);
 	say(node, WEFT_LOG_INFO, "cut the connection of %s to port %u of %s: %s%s%s", identity, flow->port,
-	    flow->server ? workload_label(node, flow->workload).text : addr_label(&flow->remote, flow->port).text, why, policy[0] ? ", by " : "", policy);
+	    flow->server ? workload_label(node, flow->workload).text : addr_label(&flow->to, flow->port).text, why, policy[0] ? ", by " : "", policy);
 	flow->cut = true;
 	if (flow->server && !flow->answered)
 		refuse(flow, 401);
@@ -1117,7 +1145,7 @@ static void judge_again(struct weft_node *node, struct flow *flow)
 		return;
 	}
 	/* A pod that is gone takes its connections along by itself; an address that is somebody else's now is another peer. */
-	if (facts.peer_identity[0] && weft_mesh_by_addr(&node->mesh, &facts.peer, &workload) == 0 &&
+	if (facts.peer_identity[0] && weft_mesh_by_addr(&node->mesh, &flow->to, &workload) == 0 &&
 	    strcmp(workload.identity, facts.peer_identity) != 0)
 		cut(node, flow, weft_identity_id(flow->identity), "the address is another workload's now", "");
 	else if (weft_mesh_by_id(&node->mesh, flow->workload, &workload) == 0 && strcmp(workload.identity, weft_identity_id(flow->identity)) != 0)

@@ -24,9 +24,17 @@ int weft_ca_signer_new(sd_event *loop, int dir, const char *domain, const struct
 
 /* What weftd does to a folder; `dir` is open and locked by nobody, `now` the time. */
 
-/* A new intermediate for another node, with what it needs to believe us; encrypted by `ret_code`. *ret_serial for a later revocation. */
-int weft_ca_export(int dir, time_t now, struct weft_buf *bundle, char ret_code[static WEFT_CA_CODE_SIZE], char ret_serial[static 41],
-		   struct weft_err *err);
+/* Makes it before an agent does. -EEXIST: it is there, for this trust domain or another. */
+int weft_ca_make(int dir, const char *domain, time_t now, struct weft_err *err);
+
+struct weft_ca_export {
+	char code[WEFT_CA_CODE_SIZE]; /* decrypts the bundle: to be carried another way than it */
+	char serial[41]; /* of the new intermediate, for weft_ca_revoke() */
+	char domain[256];
+	time_t until; /* that it may be joined with */
+};
+/* A new intermediate for another node, with what that node is to believe, encrypted. -ENOENT: there is no CA. */
+int weft_ca_export(int dir, time_t now, struct weft_buf *bundle, struct weft_ca_export *ret_export, struct weft_err *err);
 /* -EEXIST: there is a CA of its own; -EACCES: the wrong code, or the bundle was changed; -ESTALE: it is too old. */
 int weft_ca_join(int dir, time_t now, const void *bundle, size_t size, const char *code, char ret_domain[static 256], struct weft_err *err);
 /*

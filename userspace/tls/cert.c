@@ -224,7 +224,11 @@ static bool critical(const X509 *cert, int nid)
 	return at >= 0 && X509_EXTENSION_get_critical(X509_get_ext(cert, at));
 }
 
-/* Section 4.2.1.1 and 4.2.1.2: which key is meant, so that no path is found by trying. */
+/*
+ * Section 4.2.1.1 and 4.2.1.2: which key is meant, so that no path is found by trying. It may be left out, against the letter: the authority
+ * that is compiled into ztunnel does in leaves (src/tls/mock.rs), Istio's tools/certs with OpenSSL before 3.2 in intermediates, and a path
+ * that is found by trying is judged as any other.
+ */
 static int check_key_ids(X509 *cert, enum weft_cert_role role, struct weft_err *err)
 {
 	weft_cleanup(AUTHORITY_KEYID_freep) AUTHORITY_KEYID *authority = NULL;
@@ -236,7 +240,7 @@ static int check_key_ids(X509 *cert, enum weft_cert_role role, struct weft_err *
 	if (r < 0)
 		return r;
 	if (!authority)
-		return role == WEFT_CERT_ROOT ? 0 : refuse(err, "it has no authorityKeyIdentifier");
+		return 0;
 	if (!authority->keyid)
 		return refuse(err, "its authorityKeyIdentifier has no key identifier");
 	if (role == WEFT_CERT_ROOT && ASN1_OCTET_STRING_cmp(authority->keyid, X509_get0_subject_key_id(cert)) != 0)

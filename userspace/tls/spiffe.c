@@ -16,7 +16,10 @@ static bool is_common(char c)
 	return (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
 }
 
-/* Section 2.1: lower-case letters, digits, dots, dashes and underscores; so no port, user, address in brackets or %-escape. */
+/*
+ * Section 2.1: lower-case letters, digits, dots, dashes and underscores; so no port, user, address in brackets or
+ * %-escape.
+ */
 bool weft_trust_domain_valid(const char *domain, size_t size)
 {
 	if (size == 0 || size > WEFT_TRUST_DOMAIN_MAX)

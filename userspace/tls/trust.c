@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,24 +26,44 @@ struct crl {
 struct domain {
 	char *name;
 	X509_STORE *store;
-	STACK_OF(X509) * roots; /* those of `store` */
+	STACK_OF(X509) *roots; /* those of `store` */
 	struct crl *crls;
 	size_t crl_count;
 };
 
+/* When what was found holds, both ends included. */
+struct span {
+	time_t from, until;
+};
+
+/*
+ * Chains that were found good, so that a peer that comes back, or whose many connections are looked at again, costs a
+ * digest. Only ever what this trust believes, in the seconds in which all of the path and its revocation lists hold. A
+ * place is taken by whoever comes later.
+ */
+#define GOOD_CHAINS 256
+struct memo {
+	unsigned long judged;
+	struct {
+		unsigned char chain[SHA256_DIGEST_LENGTH];
+		struct span span;
+	} good[GOOD_CHAINS];
+};
+
 struct weft_trust {
 	unsigned int refs;
+	struct memo *memo;
 	struct domain *domains;
 	size_t domain_count;
 };
 
-static inline void x509_stack_free(STACK_OF(X509) * stack)
+static inline void x509_stack_free(STACK_OF(X509) *stack)
 {
 	sk_X509_pop_free(stack, X509_free);
 }
 
 /* One that borrows what is in it. */
-static inline void borrowed_freep(STACK_OF(X509) * *stack)
+static inline void borrowed_freep(STACK_OF(X509) **stack)
 {
 	sk_X509_free(*stack);
 }
@@ -56,9 +77,11 @@ struct weft_trust *weft_trust_new(void)
 {
 	struct weft_trust *trust = calloc(1, sizeof(*trust));
 
-	if (trust)
-		trust->refs = 1;
-	return trust;
+	if (!trust)
+		return NULL;
+	trust->refs = 1;
+	trust->memo = calloc(1, sizeof(*trust->memo));
+	return trust->memo ? trust : weft_trust_unref(trust);
 }
 
 struct weft_trust *weft_trust_ref(struct weft_trust *trust)
@@ -84,6 +107,7 @@ struct weft_trust *weft_trust_unref(struct weft_trust *trust)
 		free(domain->name);
 	}
 	free(trust->domains);
+	free(trust->memo);
 	free(trust);
 	return NULL;
 }
@@ -166,13 +190,16 @@ int weft_trust_add_root(struct weft_trust *trust, const char *domain, const void
 	r = get_domain(trust, domain, &in, err);
 	if (r < 0)
 		return r;
+	memset(trust->memo, 0, sizeof(*trust->memo));
 	if (X509_STORE_add_cert(in->store, root) != 1 || sk_X509_push(in->roots, root) <= 0)
 		return no_memory(err);
 	(void)weft_take_ptr(root);
 	return 0;
 }
 
-/* What makes it say less than "whoever of this issuer is not here is not revoked", or be understood in part: refused. */
+/*
+ * What makes it say less than "whoever of this issuer is not here is not revoked", or be understood in part: refused.
+ */
 static int check_crl(X509_CRL *crl, struct weft_err *err)
 {
 	if (X509_CRL_get_version(crl) != X509_CRL_VERSION_2)
@@ -224,6 +251,7 @@ int weft_trust_add_crl(struct weft_trust *trust, const char *domain, const void 
 	if (!grown)
 		return no_memory(err);
 	in->crls = grown;
+	memset(trust->memo, 0, sizeof(*trust->memo));
 	in->crls[in->crl_count++] =
 		(struct crl){ .crl = weft_take_ptr(crl), .key_id = authority ? weft_take_ptr(authority->keyid) : NULL };
 	return 0;
@@ -261,7 +289,7 @@ static int check_intermediate(const struct weft_trust *trust, const struct domai
 	return r;
 }
 
-static int check_sizes(X509 *leaf, STACK_OF(X509) * others, struct weft_err *err)
+static int check_sizes(X509 *leaf, STACK_OF(X509) *others, struct weft_err *err)
 {
 	int count = 1;
 
@@ -321,11 +349,26 @@ static bool crl_signed_by(struct crl *crl, X509 *issuer)
 	return true;
 }
 
+static void narrow(struct span *span, const ASN1_TIME *from, const ASN1_TIME *until)
+{
+	struct tm tm;
+	time_t time;
+
+	time = ASN1_TIME_to_tm(from, &tm) ? timegm(&tm) : INT64_MAX;
+	if (time > span->from)
+		span->from = time;
+	time = ASN1_TIME_to_tm(until, &tm) ? timegm(&tm) : INT64_MIN;
+	if (time < span->until)
+		span->until = time;
+}
+
 /*
- * Closed as soon as anything is known to be said of an issuer's certificates: if there is a list by its name, one that it signed and
- * that still holds must be there. An issuer of whom there is none revokes nothing. What was ever on a list stays revoked.
+ * Closed as soon as anything is known to be said of an issuer's certificates: if there is a list by its name, one that
+ * it signed and that still holds must be there. An issuer of whom there is none revokes nothing. What was ever on a
+ * list stays revoked.
  */
-static int check_revocation(const struct domain *domain, X509 *cert, X509 *issuer, time_t now, struct weft_err *err)
+static int check_revocation(const struct domain *domain, X509 *cert, X509 *issuer, time_t now, struct span *span,
+			    struct weft_err *err)
 {
 	bool any = false, good = false, stale = false;
 	char name[160];
@@ -341,11 +384,13 @@ static int check_revocation(const struct domain *domain, X509 *cert, X509 *issue
 			continue;
 		if (X509_CRL_get0_by_serial(crl->crl, &entry, X509_get_serialNumber(cert)) != 0)
 			return weft_err_set(err, EACCES, "it is revoked");
-		if (ASN1_TIME_cmp_time_t(X509_CRL_get0_lastUpdate(crl->crl), now) <= 0 &&
-		    ASN1_TIME_cmp_time_t(X509_CRL_get0_nextUpdate(crl->crl), now) >= 0)
-			good = true;
-		else
+		if (ASN1_TIME_cmp_time_t(X509_CRL_get0_lastUpdate(crl->crl), now) > 0 ||
+		    ASN1_TIME_cmp_time_t(X509_CRL_get0_nextUpdate(crl->crl), now) < 0) {
 			stale = true;
+			continue;
+		}
+		good = true;
+		narrow(span, X509_CRL_get0_lastUpdate(crl->crl), X509_CRL_get0_nextUpdate(crl->crl));
 	}
 	if (!any || good)
 		return 0;
@@ -379,7 +424,7 @@ static int path_failed(X509_STORE_CTX *context, const struct domain *domain, con
 	}
 }
 
-static bool contains(STACK_OF(X509) * stack, const X509 *cert)
+static bool contains(STACK_OF(X509) *stack, const X509 *cert)
 {
 	for (int i = 0; i < sk_X509_num(stack); i++)
 		if (sk_X509_value(stack, i) == cert)
@@ -388,12 +433,14 @@ static bool contains(STACK_OF(X509) * stack, const X509 *cert)
 }
 
 /* One path of OpenSSL's choice, to its end. On failure *ret_dead_end is the intermediate that it was at, or NULL. */
-static int try_path(const struct domain *domain, X509 *leaf, STACK_OF(X509) * usable, time_t now,
-		    const struct weft_err *passed_over, X509 **ret_dead_end, struct weft_err *err)
+static int try_path(const struct domain *domain, X509 *leaf, STACK_OF(X509) *usable, time_t now,
+		    const struct weft_err *passed_over, struct span *ret_span, X509 **ret_dead_end,
+		    struct weft_err *err)
 {
 	weft_cleanup(X509_STORE_CTX_freep) X509_STORE_CTX *context = X509_STORE_CTX_new();
+	struct span span = { INT64_MIN, INT64_MAX };
 	X509_VERIFY_PARAM *parameters;
-	STACK_OF(X509) * path;
+	STACK_OF(X509) *path;
 	char name[160];
 	int r;
 
@@ -408,7 +455,7 @@ static int try_path(const struct domain *domain, X509 *leaf, STACK_OF(X509) * us
 	path = X509_STORE_CTX_get0_chain(context);
 	r = r == 1 ? 0 : path_failed(context, domain, passed_over, err);
 	for (int i = 0; r == 0 && i + 1 < sk_X509_num(path); i++) {
-		r = check_revocation(domain, sk_X509_value(path, i), sk_X509_value(path, i + 1), now, err);
+		r = check_revocation(domain, sk_X509_value(path, i), sk_X509_value(path, i + 1), now, &span, err);
 		if (r < 0)
 			weft_err_prefix(err, r, "%s", weft_cert_name(sk_X509_value(path, i), name));
 	}
@@ -416,12 +463,17 @@ static int try_path(const struct domain *domain, X509 *leaf, STACK_OF(X509) * us
 	for (int i = sk_X509_num(path) - 1; r == -EACCES && i > 0 && !*ret_dead_end; i--)
 		if (contains(usable, sk_X509_value(path, i)))
 			*ret_dead_end = sk_X509_value(path, i);
-	return r;
+	if (r < 0)
+		return r;
+	for (int i = 0; i < sk_X509_num(path); i++)
+		narrow(&span, X509_get0_notBefore(sk_X509_value(path, i)), X509_get0_notAfter(sk_X509_value(path, i)));
+	*ret_span = span;
+	return 0;
 }
 
 /* What of `others` a path may go through. Borrows from it. */
-static int get_usable(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) * others,
-		      enum weft_trust_side side, STACK_OF(X509) * usable, struct weft_err *passed_over)
+static int get_usable(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) *others,
+		      enum weft_trust_side side, STACK_OF(X509) *usable, struct weft_err *passed_over)
 {
 	struct weft_err fault;
 	char name[160];
@@ -445,11 +497,12 @@ static int get_usable(const struct weft_trust *trust, const struct domain *domai
 }
 
 /*
- * OpenSSL follows one path and does not turn back, and a CA that two others vouch for, as while a root is replaced, is at the fork of two:
- * each time the intermediate that led nowhere is taken out, so at most WEFT_TRUST_MAX_CHAIN are tried. The first error is told.
+ * OpenSSL follows one path and does not turn back, and a CA that two others vouch for, as while a root is replaced, is
+ * at the fork of two: each time the intermediate that led nowhere is taken out, so at most WEFT_TRUST_MAX_CHAIN are
+ * tried. The first error is told.
  */
-static int verify(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) * others,
-		  enum weft_trust_side side, time_t now, struct weft_err *err)
+static int verify(const struct weft_trust *trust, const struct domain *domain, X509 *leaf, STACK_OF(X509) *others,
+		  enum weft_trust_side side, time_t now, struct span *ret_span, struct weft_err *err)
 {
 	weft_cleanup(borrowed_freep) STACK_OF(X509) *usable = sk_X509_new_null();
 	struct weft_err passed_over = { 0 }, later;
@@ -458,10 +511,10 @@ static int verify(const struct weft_trust *trust, const struct domain *domain, X
 
 	if (!usable || get_usable(trust, domain, leaf, others, side, usable, &passed_over) < 0)
 		return no_memory(err);
-	again = r = try_path(domain, leaf, usable, now, &passed_over, &dead_end, err);
+	again = r = try_path(domain, leaf, usable, now, &passed_over, ret_span, &dead_end, err);
 	while (again == -EACCES && dead_end) {
 		(void)sk_X509_delete_ptr(usable, dead_end);
-		again = try_path(domain, leaf, usable, now, &passed_over, &dead_end, &later);
+		again = try_path(domain, leaf, usable, now, &passed_over, ret_span, &dead_end, &later);
 	}
 	return again == -EACCES ? r : again;
 }
@@ -484,11 +537,57 @@ static int unknown_domain(const char *domain, size_t size, struct weft_err *err)
 	return weft_err_set(err, EACCES, "trust domain %.*s is not known here", (int)size, domain);
 }
 
-int weft_trust_verify_chain(const struct weft_trust *trust, const char *domain, X509 *leaf, STACK_OF(X509) * others,
+/* Of all that a verdict is about but the time. There are at most WEFT_TRUST_MAX_CHAIN certificates. */
+static int digest_chain(X509 *leaf, STACK_OF(X509) *others, enum weft_trust_side side, unsigned char *ret_digest)
+{
+	unsigned char all[1 + WEFT_TRUST_MAX_CHAIN * SHA256_DIGEST_LENGTH] = { (unsigned char)side };
+	size_t used = 1;
+
+	if (!X509_digest(leaf, EVP_sha256(), all + used, NULL))
+		return -ENOMEM;
+	used += SHA256_DIGEST_LENGTH;
+	for (int i = 0; i < sk_X509_num(others); i++) {
+		if (sk_X509_value(others, i) == leaf)
+			continue;
+		if (!X509_digest(sk_X509_value(others, i), EVP_sha256(), all + used, NULL))
+			return -ENOMEM;
+		used += SHA256_DIGEST_LENGTH;
+	}
+	return EVP_Digest(all, used, ret_digest, NULL, EVP_sha256(), NULL) ? 0 : -ENOMEM;
+}
+
+static size_t place_of(const unsigned char *chain)
+{
+	return (chain[0] | (size_t)chain[1] << 8) % GOOD_CHAINS;
+}
+
+static bool known_good(const struct memo *memo, const unsigned char *chain, time_t now)
+{
+	size_t place = place_of(chain);
+
+	return memcmp(memo->good[place].chain, chain, SHA256_DIGEST_LENGTH) == 0 &&
+	       now >= memo->good[place].span.from && now <= memo->good[place].span.until;
+}
+
+static void remember(struct memo *memo, const unsigned char *chain, const struct span *span)
+{
+	size_t place = place_of(chain);
+
+	memcpy(memo->good[place].chain, chain, SHA256_DIGEST_LENGTH);
+	memo->good[place].span = *span;
+}
+
+unsigned long weft_trust_judged(const struct weft_trust *trust)
+{
+	return trust->memo->judged;
+}
+
+int weft_trust_verify_chain(const struct weft_trust *trust, const char *domain, X509 *leaf, STACK_OF(X509) *others,
 			    enum weft_trust_side side, time_t now, struct weft_err *err)
 {
 	WEFT_TLS_QUIET;
 	const struct domain *in = find_domain(trust, domain, strlen(domain));
+	struct span span;
 	int r;
 
 	if (!in)
@@ -496,16 +595,18 @@ int weft_trust_verify_chain(const struct weft_trust *trust, const char *domain, 
 	r = check_sizes(leaf, others, err);
 	if (r == 0)
 		r = check_leaf(leaf, false, side, err);
-	return r < 0 ? r : verify(trust, in, leaf, others, side, now, err);
+	return r < 0 ? r : verify(trust, in, leaf, others, side, now, &span, err);
 }
 
-int weft_trust_verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509) * others, enum weft_trust_side side,
+int weft_trust_verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509) *others, enum weft_trust_side side,
 		      time_t now, char **ret_id, struct weft_err *err)
 {
 	WEFT_TLS_QUIET;
 	weft_free_on_exit char *id = NULL;
+	unsigned char chain[SHA256_DIGEST_LENGTH];
 	struct weft_spiffe spiffe;
 	const struct domain *in;
+	struct span span;
 	char name[160];
 	int r;
 
@@ -518,11 +619,18 @@ int weft_trust_verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509)
 	in = find_domain(trust, spiffe.trust_domain, spiffe.trust_domain_size);
 	if (!in)
 		return unknown_domain(spiffe.trust_domain, spiffe.trust_domain_size, err);
-	r = check_leaf(leaf, true, side, err);
-	if (r == 0)
-		r = verify(trust, in, leaf, others, side, now, err);
+	r = digest_chain(leaf, others, side, chain);
 	if (r < 0)
-		return r;
+		return no_memory(err);
+	if (!known_good(trust->memo, chain, now)) {
+		trust->memo->judged++;
+		r = check_leaf(leaf, true, side, err);
+		if (r == 0)
+			r = verify(trust, in, leaf, others, side, now, &span, err);
+		if (r < 0)
+			return r;
+		remember(trust->memo, chain, &span);
+	}
 	*ret_id = weft_take_ptr(id);
 	return 0;
 }

@@ -17,7 +17,7 @@
 #define WEFT_TRUST_MAX_CHAIN 8 /* certificates that a peer may send */
 #define WEFT_TRUST_MAX_CERT (16 << 10) /* bytes of one */
 
-/* Shared: a handshake holds what was in force when it began. */
+/* Shared within a thread: a handshake holds what was in force when it began. It remembers chains that it found good. */
 struct weft_trust;
 
 struct weft_trust *weft_trust_new(void); /* NULL: out of memory */
@@ -25,7 +25,10 @@ struct weft_trust *weft_trust_ref(struct weft_trust *trust);
 struct weft_trust *weft_trust_unref(struct weft_trust *trust);
 WEFT_CLEANUP_DEFINE(struct weft_trust, weft_trust_unref);
 
-/* Before it is shared. `domain` NUL-terminated, the DER is copied. -EINVAL: not DER, no CA, a CRL that is none; -ENOMEM. */
+/*
+ * Before it is shared. `domain` NUL-terminated, the DER is copied. -EINVAL: not DER, no CA, a CRL that is none;
+ * -ENOMEM.
+ */
 int weft_trust_add_root(struct weft_trust *trust, const char *domain, const void *der, size_t size, struct weft_err *err);
 int weft_trust_add_crl(struct weft_trust *trust, const char *domain, const void *der, size_t size, struct weft_err *err);
 
@@ -35,8 +38,9 @@ enum weft_trust_side {
 };
 
 /*
- * Whether `leaf`, with `others` (may be NULL) to build a path from, is whom its one URI SAN says, at `now`. 0 with *ret_id,
- * NUL-terminated, the caller's to free(); or -EACCES with one sentence that names certificate and cause; -ENOMEM.
+ * Whether `leaf`, with `others` (may be NULL) to build a path from, is whom its one URI SAN says, at `now`. 0 with
+ * *ret_id, NUL-terminated, the caller's to free(); or -EACCES with one sentence that names certificate and cause;
+ * -ENOMEM.
  */
 int weft_trust_verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509) *others, enum weft_trust_side side, time_t now,
 		      char **ret_id, struct weft_err *err);

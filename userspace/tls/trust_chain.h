@@ -9,7 +9,9 @@
 #include "tls/trust.h"
 
 /* `domain` NUL-terminated. 0, -EACCES or -ENOMEM, as weft_trust_verify(). */
-int weft_trust_verify_chain(const struct weft_trust *trust, const char *domain, X509 *leaf, STACK_OF(X509) * others,
+int weft_trust_verify_chain(const struct weft_trust *trust, const char *domain, X509 *leaf, STACK_OF(X509) *others,
 			    enum weft_trust_side side, time_t now, struct weft_err *err);
+/* How many chains weft_trust_verify() judged, rather than knew. */
+unsigned long weft_trust_judged(const struct weft_trust *trust);
 
 #endif

@@ -241,6 +241,7 @@ enum weft_role {
 #define WEFT_SOCK_F_SECURE 0x80u /* taken to the agent's listener in its pod; endpoint_addr is where the agent is to go */
 #define WEFT_SOCK_F_AGENT 0x100u /* one of the agent's own, marked by main before it handed it out: left alone, not counted; with SECURE: its end of a captured connection */
 #define WEFT_SOCK_F_ATTESTED 0x200u /* peers on one node, each known by its network namespace */
+#define WEFT_SOCK_F_TUNNELLED 0x400u /* in struct weft_conn only: in storage, `tunnelled` says it */
 
 struct weft_sock {
 	struct weft_addr frontend; /* what the application asked for */
@@ -249,7 +250,8 @@ struct weft_sock {
 	__be16 endpoint_port;
 	__u8 protocol;
 	__u8 role; /* enum weft_role */
-	__u8 pad[2];
+	__u8 tunnelled; /* 1: in mutual TLS between agents; on the client's side written beside its owner, once the peer's agent said 200 */
+	__u8 pad;
 	__u32 service;
 	__u32 endpoint; /* id, 0 = none */
 	__u32 workload; /* ours */
@@ -305,6 +307,13 @@ enum weft_outcome {
 	WEFT_OUTCOME_MAX_
 };
 
+enum weft_security {
+	WEFT_SECURITY_NONE = 0,
+	WEFT_SECURITY_ATTESTED,
+	WEFT_SECURITY_MUTUAL_TLS, /* only where the handshake is done */
+	WEFT_SECURITY_MAX_
+};
+
 struct weft_aggregate_key {
 	__u32 source; /* workload */
 	__u32 service;
@@ -312,7 +321,7 @@ struct weft_aggregate_key {
 	__u8 reporter; /* enum weft_reporter */
 	__u8 outcome; /* enum weft_outcome */
 	__u8 protocol;
-	__u8 pad;
+	__u8 security; /* enum weft_security; NONE in the row `other` */
 };
 WEFT_ABI_SIZE(struct weft_aggregate_key, 16);
 

@@ -20,7 +20,7 @@
 #define WEFT_ROLE_MAX_CUT 16384 /* ids in one CUT: each is a walk over all sockets, to be done before control gives main up */
 
 enum weft_role_message_type {
-	/* control -> main; each is answered by RESULT with the same `serial` (READ: by DATA; HELLO, GROW: by READY) */
+	/* control -> main; each is answered by RESULT with the same `serial` (READ, CONNS: by DATA; HELLO, GROW: by READY) */
 	WEFT_ROLE_HELLO = 1, /* -> READY */
 	WEFT_ROLE_APPLY, /* memfd: a batch, see below */
 	WEFT_ROLE_READ, /* arg[0]: bit mask of enum weft_map -> DATA with memfd */
@@ -35,6 +35,7 @@ enum weft_role_message_type {
 	WEFT_ROLE_ATTACH, /* name = as for BIND, arg[0] = workload -> RESULT arg[0] = cookie; once more for an attached one is no error. -EADDRINUSE: arg[1] = the agent's port that an application holds there */
 	WEFT_ROLE_DETACH, /* arg[0] = cookie: listeners, rules, routes and programs go; established connections of the agent stay until they end */
 	WEFT_ROLE_CUT_SOCKETS, /* memfd: array of __u64 socket cookies in `count`, at most WEFT_ROLE_MAX_CUT; RESULT arg[0] = sockets cut */
+	WEFT_ROLE_CONNS, /* -> DATA with memfd: array of struct weft_conn, all tracked sockets */
 	/* main -> control */
 	WEFT_ROLE_READY = 64, /* arg[0] = mask of enum weft_feature that are there, arg[1] = of those forced away, arg[2] = 1: state was adopted; memfd: struct weft_role_capacity */
 	WEFT_ROLE_RESULT, /* error = 0 or -errno, arg[0] by request, arg[1] = index of the failed run */

@@ -207,6 +207,27 @@ static void test_a_later_word_replaces(void **state)
 	receive(box, WEFT_INIT_LINK, 0, true);
 }
 
+static void test_a_keep_without_a_descriptor(void **state)
+{
+	struct weft_init_message first = message(WEFT_INIT_KEEP, 1), again = first, drop = message(WEFT_INIT_DROP, 2);
+	struct box *box = *state;
+	unsigned int filled = fill(box);
+	int fd = some_fd();
+
+	again.kept.workload = 2;
+	assert_int_equal(weft_outbox_send(&box->box, box->near, &first, fd), 1);
+	assert_int_equal(weft_outbox_send(&box->box, box->near, &again, -1), 1);
+	first.kept.netns = 2;
+	assert_int_equal(weft_outbox_send(&box->box, box->near, &first, fd), 1);
+	assert_int_equal(weft_outbox_send(&box->box, box->near, &drop, -1), 1);
+	close(fd);
+	assert_int_equal(box->box.count, 2);
+	drain(box, filled);
+	assert_int_equal(weft_outbox_flush(&box->box, box->near), 0);
+	receive(box, WEFT_INIT_KEEP, 1, true);
+	receive(box, WEFT_INIT_DROP, 2, false);
+}
+
 static void test_nobody_there(void **state)
 {
 	struct weft_init_message roles = message(WEFT_INIT_ROLES, 0);
@@ -228,6 +249,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_at_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_nothing_is_lost_and_order_stays, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_later_word_replaces, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_keep_without_a_descriptor, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_nobody_there, set_up, tear_down),
 	};
 

@@ -237,7 +237,7 @@ static void test_names(void **state)
 	message.name[3] = '/';
 	assert_int_equal(weft_role_check(&message, sizeof(message), false, WEFT_ROLE_SIDE_CONTROL, &got, &err), -EBADMSG);
 	assert_string_equal(weft_role_type_name(WEFT_ROLE_GROW), "GROW");
-	assert_null(weft_role_type_name(WEFT_ROLE_CUT_SOCKETS + 1));
+	assert_null(weft_role_type_name(WEFT_ROLE_CONNS + 1));
 	assert_null(weft_role_type_name(1u << 30));
 }
 

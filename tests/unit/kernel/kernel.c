@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <cap-ng.h>
 #include <dirent.h>
 #include <dlfcn.h>
@@ -32,6 +33,7 @@
 #include "kernel/maps.h"
 #include "kernel/reader.h"
 #include "lib/alone.h"
+#include "weft/abi/counter.h"
 
 #define NAME "weft-unit-kernel"
 
@@ -1331,6 +1333,35 @@ static void records_come_while_somebody_watches(void **state)
 	assert_int_equal(opened, 1);
 }
 
+static void counters_of_a_build_with_fewer_reasons_go_on(void **state)
+{
+	struct weft_kernel *kernel = open_instance(false);
+	weft_cleanup(weft_reader_closep) struct weft_reader *reader = NULL;
+	int cpus = libbpf_num_possible_cpus();
+	weft_free_on_exit __u64 *each = calloc((size_t)cpus, sizeof(*each));
+	weft_close_on_exit int older = bpf_map_create(BPF_MAP_TYPE_PERCPU_ARRAY, "weft_counter", 4, 8, 3, NULL);
+	char path[PATH_MAX];
+	__u32 key = 2;
+	__u64 sum = 0;
+
+	(void)state;
+	weft_kernel_close(kernel);
+	assert_true(older >= 0);
+	for (int i = 0; i < cpus; i++)
+		each[i] = (__u64)i + 1;
+	assert_int_equal(bpf_map_update_elem(older, &key, each, BPF_ANY), 0);
+	snprintf(path, sizeof(path), "%s/v1/map/weft_counter", lab.pins);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(bpf_obj_pin(older, path), 0);
+	weft_kernel_close(open_instance(true));
+	assert_int_equal(weft_reader_open(lab.pins, &reader, NULL), 0);
+	assert_int_equal(weft_reader_get(reader, WEFT_MAP_COUNTER, &key, &sum), 0);
+	assert_int_equal(sum, cpus * (cpus + 1) / 2);
+	key = WEFT_COUNTER_MAX_ - 1;
+	assert_int_equal(weft_reader_get(reader, WEFT_MAP_COUNTER, &key, &sum), 0);
+	assert_int_equal(sum, 0);
+}
+
 /* The agent's cgroup is below the subtree: all that follows runs there. False: this kernel cannot. */
 static bool begin_attaching(char *above)
 {
@@ -1505,6 +1536,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(sockets_are_shown_counted_and_cut, setup, setup),
 		cmocka_unit_test_setup_teardown(a_recount_that_fails_anywhere_is_made_good_by_the_next, setup, setup),
 		cmocka_unit_test_setup_teardown(records_come_while_somebody_watches, setup, setup),
+		cmocka_unit_test_setup_teardown(counters_of_a_build_with_fewer_reasons_go_on, setup, setup),
 		cmocka_unit_test_setup_teardown(a_pod_is_attached_as_a_whole_or_not_at_all, setup, setup),
 		cmocka_unit_test_setup_teardown(attached_pods_stay_attached_whatever_becomes_of_an_adoption, setup, setup),
 	};

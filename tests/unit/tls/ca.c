@@ -390,10 +390,14 @@ static void test_intermediate_is_bounded(void **state)
 static int export(struct lab *lab, time_t now, struct weft_buf *bundle, char *code, char *serial)
 {
 	struct weft_err err = { "" };
-	int r = weft_ca_export(lab->dir[0], now, bundle, code, serial, &err);
+	struct weft_ca_export made;
+	int r = weft_ca_export(lab->dir[0], now, bundle, &made, &err);
 
 	if (r < 0)
 		fail_msg("%s", err.text);
+	assert_string_equal(made.domain, "cluster.local");
+	strcpy(code, made.code);
+	strcpy(serial, made.serial);
 	return r;
 }
 
@@ -402,10 +406,14 @@ static void test_join(void **state)
 	struct lab *lab = *state;
 	weft_buf_done_on_exit struct weft_buf bundle = WEFT_BUF_INIT, again = WEFT_BUF_INIT;
 	char code[WEFT_CA_CODE_SIZE], serial[41], other_code[WEFT_CA_CODE_SIZE], other_serial[41], domain[256];
+	struct weft_ca_export made;
 	struct weft_err err = { "" };
 	time_t now = time(NULL);
 
-	assert_int_equal(weft_ca_export(lab->dir[0], now, &bundle, code, serial, &err), -ENOENT);
+	assert_int_equal(weft_ca_export(lab->dir[0], now, &bundle, &made, &err), -ENOENT);
+	assert_int_equal(weft_ca_make(lab->dir[0], "No", now, &err), -EINVAL);
+	assert_int_equal(weft_ca_make(lab->dir[0], "cluster.local", now, &err), 0);
+	assert_int_equal(weft_ca_make(lab->dir[0], "cluster.local", now, &err), -EEXIST);
 	start(lab, 0);
 	export(lab, now, &bundle, code, serial);
 	export(lab, now, &again, other_code, other_serial);
@@ -436,7 +444,7 @@ static void test_join(void **state)
 	assert_believed(lab, 0);
 	assert_believed(lab, 1);
 	/* The root's key stayed. */
-	assert_int_equal(weft_ca_export(lab->dir[1], now, &bundle, code, serial, &err), -ENOKEY);
+	assert_int_equal(weft_ca_export(lab->dir[1], now, &bundle, &made, &err), -ENOKEY);
 	/* Again, for a new intermediate. */
 	assert_int_equal(weft_ca_join(lab->dir[1], now, again.data, again.size, other_code, domain, &err), 0);
 	await_change(lab);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * limbo CASES EXCEPTIONS: holds our judgement of chains against C2SP/x509-limbo's vectors. The names that their leaves are asked for, DNS
- * ones mostly, are looked up by OpenSSL here: weft asks for SPIFFE ids only, and tests/unit/tls/trust.c is about those.
+ * limbo CASES EXCEPTIONS: holds our judgement of chains against C2SP/x509-limbo's vectors. The names that their leaves
+ * are asked for, DNS ones mostly, are looked up by OpenSSL here: weft asks for SPIFFE ids only, and
+ * tests/unit/tls/trust.c is about those.
  */
 #include "lib/check.h"
 

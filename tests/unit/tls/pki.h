@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Certificates and revocation lists by recipe: changes `WHO.WHAT=VALUE` to a good hierarchy, with | between. What OpenSSL
- * would not write is written by hand, so that nothing is wrong but what the recipe says.
+ * Certificates and revocation lists by recipe: changes `WHO.WHAT=VALUE` to a good hierarchy, with | between. What
+ * OpenSSL would not write is written by hand, so that nothing is wrong but what the recipe says.
  *
  *   root, ica (of root), leaf (of ica); nroot, nica: the next generation of the same trust domain; broot, bica: another
  *   trust domain; x, y, z: further CAs of root
@@ -11,12 +11,14 @@
  *     subject=CN    or nothing               issuer=CN | nothing        outer=HEX     ends the outer algorithm's OID
  *     bc=, ku=, eku=, nc=                    as in openssl.cnf; nothing: without
  *     ski=, aki=    yes | no | other | critical | issuer (by name and number)
- *     san=          [critical,]NAME;NAME with URI: DNS: EMAIL: DIR:, or UTF8: BMP: UNI: (an otherName's string); ^XX is a byte; nothing: without
+ *     san=          [critical,]NAME;NAME with URI: DNS: EMAIL: DIR:, or UTF8: BMP: UNI: (an otherName's
+ *                   string); ^XX is a byte; nothing: without
  *     ext=, ext2=   OID:[critical]:HEX       twice=WHAT                 an extension once more
  *     fill=NUMBER   of extensions in all
  *   crl, crl2: by=, signkey=, from=, to=, version=, aki= as above; revoke=WHO,WHO; to= and number= may be nothing;
  *     aki=broken, number=critical, entry=critical, idp=yes, delta=yes, domain=NAME, sign=DIGEST
- *   And by themselves: send=WHO,WHO (default ica), roots=WHO,WHO (root), crls=WHO,WHO (none).
+ *   And by themselves: send=WHO,WHO (default ica), roots=WHO,WHO (root), broots= (broot),
+ *   crls=WHO,WHO (none).
  */
 #ifndef WEFT_TESTS_UNIT_TLS_PKI_H
 #define WEFT_TESTS_UNIT_TLS_PKI_H
@@ -414,7 +416,10 @@ static void sign(const struct pki *pki, const char *who, X509 *cert, EVP_PKEY *k
 	EVP_MD_CTX_free(context);
 }
 
-/* The last octet of the DER's first or last `bytes` becomes another. The signature does not hold then; that is looked at last. */
+/*
+ * The last octet of the DER's first or last `bytes` becomes another. The signature does not hold then; that is looked
+ * at last.
+ */
 static void patch(unsigned char *der, int size, const void *bytes, int length, bool last, unsigned char octet)
 {
 	for (int i = 0; i + length <= size; i++) {
@@ -496,7 +501,9 @@ static int pki_der(const struct pki *pki, const char *who, unsigned char **ret_d
 	return length;
 }
 
-/* As it comes out of a handshake. NULL: OpenSSL does not even read it, as later versions do not what 3.0 leaves to us. */
+/*
+ * As it comes out of a handshake. NULL: OpenSSL does not even read it, as later versions do not what 3.0 leaves to us.
+ */
 static X509 *pki_cert(const struct pki *pki, const char *who)
 {
 	unsigned char *der;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who is believed: each row is a chain that is bad in one way or, beside it, just good enough, and is judged as client and as server, under
- * trust as it was configured first and once the next root has been added.
+ * Who is believed: each row is a chain that is bad in one way or, beside it, just good enough, and is judged as client
+ * and as server, under trust as it was configured first and once the next root has been added.
  */
 #include "pki.h"
 
 #include <errno.h>
 
-#include "tls/trust.h"
+#include "tls/trust_chain.h"
 
 enum { NOBODY = 0, CLIENT = 1, SERVER = 2, BOTH = 3 };
 
@@ -169,7 +169,7 @@ static const struct row leaf_rows[] = {
 	{ "critical policy mappings", "leaf.ext=2.5.29.33:critical:3000", NOBODY, "critical extension" },
 	{ "policies", "leaf.ext=2.5.29.32::3006300406022a03", BOTH, NULL },
 	{ "critical policies", "leaf.ext=2.5.29.32:critical:3006300406022a03", BOTH, NULL },
-	{ "no authorityKeyIdentifier", "leaf.aki=no", NOBODY, "authorityKeyIdentifier" },
+	{ "no authorityKeyIdentifier", "leaf.aki=no", BOTH, NULL },
 	{ "critical authorityKeyIdentifier", "leaf.aki=critical", NOBODY, "critical extension" },
 	{ "authorityKeyIdentifier of another key", "leaf.aki=other", NOBODY, "no path" },
 	{ "authorityKeyIdentifier without key", "leaf.aki=issuer", NOBODY, "no key identifier" },
@@ -239,7 +239,7 @@ static const struct row chain_rows[] = {
 	{ "CA without subjectKeyIdentifier", "ica.ski=no", NOBODY, "subjectKeyIdentifier" },
 	{ "CA with critical subjectKeyIdentifier", "ica.ski=critical", NOBODY, "critical extension" },
 	{ "CA with another's subjectKeyIdentifier", "ica.ski=other", NOBODY, "no path" },
-	{ "CA without authorityKeyIdentifier", "ica.aki=no", NOBODY, "authorityKeyIdentifier" },
+	{ "CA without authorityKeyIdentifier", "ica.aki=no", BOTH, NULL },
 	{ "CA of RSA 1024", "ica.key=rsa1024", NOBODY, "RSA key" },
 	{ "CA of P-224", "ica.key=P-224", NOBODY, "P-256" },
 	{ "CA of P-256 by parameters", "ica.key=explicit", NOBODY, "by parameters" },
@@ -371,13 +371,13 @@ static const struct row root_rows[] = {
 	{ "root with an empty subject", "root.subject=", NOBODY, "empty" },
 };
 
-static void free_chain(X509 *leaf, STACK_OF(X509) * others)
+static void free_chain(X509 *leaf, STACK_OF(X509) *others)
 {
 	sk_X509_pop_free(others, X509_free);
 	X509_free(leaf);
 }
 
-static STACK_OF(X509) * make_others(const struct pki *pki, X509 *leaf)
+static STACK_OF(X509) *make_others(const struct pki *pki, X509 *leaf)
 {
 	STACK_OF(X509) *others = sk_X509_new_null();
 	char *list = strdup(pki_get(pki, "", "send", "ica")), *rest = list;
@@ -452,7 +452,7 @@ static const char *wanted_id(const struct pki *pki)
 }
 
 static void judge(const struct row *row, const struct pki *pki, const struct weft_trust *trust, const char *when,
-		  X509 *leaf, STACK_OF(X509) * others)
+		  X509 *leaf, STACK_OF(X509) *others)
 {
 	for (int side = WEFT_TRUST_CLIENT; side <= WEFT_TRUST_SERVER; side++) {
 		bool good = row->accepted & (side == WEFT_TRUST_CLIENT ? CLIENT : SERVER);
@@ -484,7 +484,7 @@ static void run(const struct row *row)
 	char both[64];
 	struct pki pki;
 	X509 *leaf;
-	STACK_OF(X509) * others;
+	STACK_OF(X509) *others;
 
 	pki_read(&pki, row->recipe);
 	leaf = pki_cert(&pki, "leaf");
@@ -563,7 +563,7 @@ static void test_roots(void **state)
 	RUN_ALL(root_rows);
 }
 
-static int verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509) * others, time_t now, struct weft_err *err)
+static int verify(const struct weft_trust *trust, X509 *leaf, STACK_OF(X509) *others, time_t now, struct weft_err *err)
 {
 	char *id = NULL;
 	int r = weft_trust_verify(trust, leaf, others, WEFT_TRUST_CLIENT, now, &id, err);
@@ -606,8 +606,8 @@ static void test_rotation(void **state)
 }
 
 /*
- * An intermediate that the old root and the new one both vouch for is sent with either certificate first, while only one of the roots is
- * believed: OpenSSL alone takes the first and fails.
+ * An intermediate that the old root and the new one both vouch for is sent with either certificate first, while only
+ * one of the roots is believed: OpenSSL alone takes the first and fails.
  */
 static void test_cross_signed(void **state)
 {
@@ -641,7 +641,7 @@ static void test_foreign_root_key(void **state)
 	struct weft_err err = { 0 };
 	struct weft_trust *trust;
 	X509 *leaf;
-	STACK_OF(X509) * others;
+	STACK_OF(X509) *others;
 
 	(void)state;
 	pki_read(&cross, "leaf.by=broot|broot.by=root|broot.aki=yes|send=broot");
@@ -789,7 +789,7 @@ static void test_clock(void **state)
 	struct weft_trust *trust;
 	struct pki pki;
 	X509 *leaf;
-	STACK_OF(X509) * others;
+	STACK_OF(X509) *others;
 
 	(void)state;
 	pki_read(&pki, "crls=crl");
@@ -808,6 +808,64 @@ static void test_clock(void **state)
 	free_chain(leaf, others);
 	weft_trust_unref(trust);
 	pki_done(&pki);
+}
+
+/*
+ * A chain that was judged good is known, as that side's, until the first of what it rests on ends, and nothing else is.
+ */
+static void test_memory(void **state)
+{
+	static const struct {
+		const char *recipe;
+		long from, until;
+	} spans[] = {
+		{ "", -DAY, DAY },
+		{ "leaf.to=30", -DAY, 30 },
+		{ "leaf.from=-7|ica.to=50", -7, 50 },
+		{ "root.from=-3|root.to=20", -3, 20 },
+		{ "crls=crl|crl.from=-9|crl.to=40", -9, 40 },
+		{ "crls=crl,crl2|crl2.by=root|crl2.to=10|crl.from=-5", -5, 10 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(spans) / sizeof(spans[0]); i++) {
+		long times[] = { 0, spans[i].from, spans[i].until, 0, spans[i].until + 1, spans[i].from - 1, 0 };
+		static const unsigned long judged[] = { 1, 1, 1, 1, 2, 3, 3 };
+		struct weft_err err = { 0 };
+		struct weft_trust *trust;
+		struct pki pki;
+		X509 *leaf;
+		STACK_OF(X509) *others;
+		unsigned char *der;
+		char *id = NULL;
+		int size;
+
+		pki_read(&pki, spans[i].recipe);
+		trust = make_trust(&pki, "root", &err);
+		leaf = pki_cert(&pki, "leaf");
+		others = make_others(&pki, leaf);
+		for (size_t j = 0; j < sizeof(times) / sizeof(times[0]); j++) {
+			assert_int_equal(verify(trust, leaf, others, NOW + times[j], &err),
+					 judged[j] > 1 && times[j] ? -EACCES : 0);
+			assert_int_equal(weft_trust_judged(trust), judged[j]);
+		}
+		assert_int_equal(weft_trust_verify(trust, leaf, others, WEFT_TRUST_SERVER, NOW, &id, &err), 0);
+		assert_int_equal(weft_trust_judged(trust), 4);
+		free(id);
+		/* What is added to trust makes it forget. */
+		size = pki_der(&pki, "nroot", &der);
+		assert_int_equal(weft_trust_add_root(trust, "cluster.local", der, (size_t)size, &err), 0);
+		OPENSSL_free(der);
+		assert_int_equal(verify(trust, leaf, others, NOW, &err), 0);
+		assert_int_equal(weft_trust_judged(trust), 1);
+		/* The same leaf in another chain is another. */
+		X509_free(sk_X509_pop(others));
+		assert_int_equal(verify(trust, leaf, others, NOW, &err), -EACCES);
+		assert_int_equal(weft_trust_judged(trust), 2);
+		free_chain(leaf, others);
+		weft_trust_unref(trust);
+		pki_done(&pki);
+	}
 }
 
 static void test_not_der(void **state)
@@ -881,6 +939,7 @@ int main(void)
 		cmocka_unit_test(test_count),
 		cmocka_unit_test(test_size),
 		cmocka_unit_test(test_clock),
+		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_not_der),
 		cmocka_unit_test(test_references),
 	};
