@@ -179,6 +179,52 @@ static void refused(void **state)
 	}
 }
 
+/* An application that tries a thousand times what it may not: no flood, and nobody else's connection ends for it. */
+static void refused_often(void **state)
+{
+	struct lab *lab = *state;
+	struct seen seen;
+
+	lab->status = 401;
+	for (int i = 0; i < 1000; i++) {
+		int client = lab_open(lab, &seen);
+
+		LAB_UNTIL(lab, seen.ended);
+		assert_int_equal(seen.end, WEFT_HBONE_REFUSED);
+		assert_int_equal(seen.status, 401);
+		close(client);
+	}
+	assert_int_equal(lab->agent.accepted, 1);
+	assert_int_equal(lab->here.count[WEFT_COUNTED_ABUSE] + lab->there.count[WEFT_COUNTED_ABUSE], 0);
+}
+
+/* A second connection was wanted for bulk's sake only: without it the first does. */
+static void bulk_without_another_connection(void **state)
+{
+	struct lab *lab = *state;
+	struct seen seen[2];
+	int client[2], server[2];
+	static char data[WEFT_BULK];
+
+	lab_join(lab, &seen[0], &client[0], &server[0]);
+	for (size_t sent = 0, got = 0; got < sizeof(data);) {
+		ssize_t some = sent < sizeof(data) ? send(client[0], data, sizeof(data) - sent, 0) : 0;
+
+		sent += some > 0 ? (size_t)some : 0;
+		some = recv(server[0], data, sizeof(data), 0);
+		got += some > 0 ? (size_t)some : 0;
+		lab_step(lab);
+	}
+	lab->sockets = EMFILE;
+	lab_join(lab, &seen[1], &client[1], &server[1]);
+	assert_int_equal(lab->agent.accepted, 1);
+	for (int i = 0; i < 2; i++) {
+		close(client[i]);
+		close(server[i]);
+	}
+	LAB_UNTIL(lab, lab->here.ended == 2);
+}
+
 static void application_that_refuses(void **state)
 {
 	struct lab *lab = *state;
@@ -635,8 +681,8 @@ static void unanswered_connect(void **state)
 /* Handshakes that are begun and left, while good ones go on; half of them say nothing at all. */
 static void stalled_handshakes(void **state)
 {
-	enum { STALLED = 1200 };
-	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .handshake_ms = 2000 });
+	enum { STALLED = 2500 };
+	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .handshake_ms = 4000, .connections = 500 });
 	static const unsigned char hello[] = { 0x16, 3, 1, 2, 0, 1, 0 };
 	int *stalled = malloc(STALLED * sizeof(*stalled)), client, server;
 	struct seen seen;
@@ -649,7 +695,7 @@ static void stalled_handshakes(void **state)
 		lab_step(lab);
 	}
 	LAB_UNTIL(lab, lab->agent.accepted == STALLED);
-	assert_true(lab->there.hbone->handshaking <= 1024);
+	assert_true(lab->there.hbone->handshaking <= 501 && lab->there.hbone->count <= 501);
 	lab_join(lab, &seen, &client, &server);
 	lab_send(lab, client, "good", 4);
 	lab_expect(lab, server, "good", 4);
@@ -663,19 +709,24 @@ static void stalled_handshakes(void **state)
 	lab_free(lab);
 }
 
+/* Connections that are up are never given up for new ones. */
 static void cap_on_connections(void **state)
 {
-	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .connections = 2 });
-	int fd[3];
+	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .connections = 1 });
+	struct seen seen;
+	int client, server, fd;
 
 	(void)state;
-	for (int i = 0; i < 3; i++)
-		fd[i] = lab_connect(lab->agent.port);
-	LAB_UNTIL(lab, lab->agent.accepted == 3);
-	assert_int_equal(lab->there.hbone->count, 2);
-	lab_expect_reset(lab, fd[2]);
-	for (int i = 0; i < 3; i++)
-		close(fd[i]);
+	lab_join(lab, &seen, &client, &server);
+	fd = lab_connect(lab->agent.port);
+	LAB_UNTIL(lab, lab->agent.accepted == 2);
+	lab_expect_reset(lab, fd);
+	close(fd);
+	lab_send(lab, client, "still here", 10);
+	lab_expect(lab, server, "still here", 10);
+	close(client);
+	close(server);
+	LAB_UNTIL(lab, seen.ended);
 	lab_free(lab);
 }
 
@@ -968,6 +1019,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(reset_after_half_close, setup, teardown),
 		cmocka_unit_test_setup_teardown(reset_before_open, setup, teardown),
 		cmocka_unit_test_setup_teardown(refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(refused_often, setup, teardown),
+		cmocka_unit_test_setup_teardown(bulk_without_another_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(application_that_refuses, setup, teardown),
 		cmocka_unit_test_setup_teardown(unreachable, setup, teardown),
 		cmocka_unit_test_setup_teardown(another_identity, setup, teardown),
