@@ -318,10 +318,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 	}
 	if (frame->hd.type != NGHTTP2_RST_STREAM)
 		return 0;
-	if (conn->limits.own_resets)
+	if (conn->limits.own_resets) {
 		conn->limits.own_resets--;
-	else if (!conn->abuse && !weft_limits_reset(conn))
+		weft_limits_forgive(conn);
+	} else if (!conn->abuse && !weft_limits_reset(conn)) {
 		nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM);
+	}
 	return 0;
 }
 
