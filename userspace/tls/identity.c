@@ -86,7 +86,7 @@ static bool is_h2(const SSL *ssl)
 	unsigned int size;
 
 	SSL_get0_alpn_selected(ssl, &name, &size);
-	return size == sizeof(ALPN) - 2 && memcmp(name, ALPN + 1, size) == 0;
+	return size == sizeof(ALPN) - 2 && memcmp(name, &ALPN[1], size) == 0;
 }
 
 static int refuse_unexpected(struct connection *connection, const char *id)
