@@ -493,6 +493,27 @@ static void one_number_for_one_identity(void **state)
 
 /* ---- what a commit tells ---- */
 
+/* Its policies, and whom clients expect there, would be those of whoever writes such an entry. */
+static void a_pods_address_is_the_pods(void **state)
+{
+	weft_cleanup(fixture_done) struct fixture f;
+	struct weft_mesh_workload workload;
+	struct weft_addr addr;
+
+	(void)state;
+	start(&f, "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: squatter, namespace: bank, creationTimestamp: "
+		  "\"2001-01-01T00:00:00Z\", labels: {istio.io/dataplane-mode: ambient}}\nspec: {address: 10.1.0.1}\n"
+		  MTLS("mesh", "shop", "{mtls: {mode: STRICT}}"));
+	assert_int_equal(weft_addr_parse("10.1.0.1", &addr), 0);
+	assert_int_equal(weft_mesh_by_addr(&f.mesh, &addr, &workload), 0);
+	assert_string_equal(workload.name, "web");
+	load(f.model, "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop, deletionTimestamp: \"2025-01-01T00:00:00Z\", labels: {app: web}, "
+		      "annotations: {weft.dev/netns: web}}\nspec: {nodeName: here, serviceAccountName: web}\nstatus: {podIPs: [{ip: 10.1.0.1}]}\n");
+	settle(&f);
+	assert_int_equal(weft_mesh_by_addr(&f.mesh, &addr, &workload), 0);
+	assert_string_equal(workload.name, "web");
+}
+
 /* As weft_hash64() goes on from word to word. */
 static uint64_t hash_on(uint64_t hash, uint64_t word)
 {
@@ -739,6 +760,7 @@ int main(void)
 		cmocka_unit_test(nothing_is_there_where_nobody_takes_part),
 		cmocka_unit_test(attaching_at_run_time),
 		cmocka_unit_test(one_number_for_one_identity),
+		cmocka_unit_test(a_pods_address_is_the_pods),
 		cmocka_unit_test(sets_of_one_hash_are_two),
 		cmocka_unit_test(who_is_judged_again),
 		cmocka_unit_test(a_map_that_is_too_small_is_named),
