@@ -370,6 +370,20 @@ def test_other_clients(lab):
     gone(lab, "weft_captured")
 
 
+def test_a_family_that_came_later(lab):
+    """An address that the pod got after it was attached: the agent cannot take what leaves from there, and plaintext it must not be."""
+    lab.kit("attach", f"/run/netns/{lab.client.netns}", cookie(lab, lab.client), lab.client.ip, "::", WORKLOAD["client"])
+    try:
+        for address in (lab.remote.ip6, "fd96::2"):
+            before = lab.counter("identity_required")
+            with fails(errno.ECONNREFUSED, errno.EPERM):
+                lab.client.connect(address, 80)
+            equal(lab.counter("identity_required"), before + 1, f"identity_required, at {address}")
+        equal(lab.client.who(lab.web.ip6, 80), "web", "within the node it goes")
+    finally:
+        attach(lab, "client")
+
+
 def test_agent_is_not_there(lab):
     """Nobody listens: connect() fails at once, and nothing stays behind."""
     agent = lab.agents["other"]
