@@ -185,7 +185,7 @@ static void explain(const struct weft_attachment *attachment, struct weft_err *e
 		{ -ENOENT, "does not exist" },
 		{ -EINVAL, "is no network namespace" },
 		{ -EACCES, "is a process's and weftd may not look at it: give it CAP_SYS_PTRACE, or the namespace a name in /run/netns" },
-		{ -EADDRNOTAVAIL, "has no address yet" },
+		{ -EADDRNOTAVAIL, "has no address yet that its record has too" },
 		{ -EOPNOTSUPP, "cannot be in the secure lane on this kernel, which lacks sk_lookup: see `weft feature list`" },
 		{ -EXDEV, "cannot be in the secure lane: weftd runs outside of the cgroup subtree of --cgroup, so that its connections cannot be told from "
 			  "others; start it below, or give a --cgroup that holds it" },
