@@ -151,6 +151,22 @@ def test_another_pods_address(lab):
         ip(lab.web.netns, f"addr del {lab.holder.ip}/32 dev eth0")
 
 
+def test_an_address_that_its_record_gets(lab):
+    """It is the pod's from then on."""
+    def families():
+        return sorted(sum(any(addr["w"]) for addr in row["value"]["addr"]) for row in lab.two.maps("weft_capture"))
+
+    one = enrolled(lab.web)
+    one["status"]["podIPs"] = [{"ip": lab.web.ip}]
+    lab.two.write("pods.yaml", [enrolled(lab.client), one])
+    lab.two.stop()
+    lab.two.start()
+    wait_attached(lab.web)
+    equal(families(), [1], "families")
+    lab.two.write("pods.yaml", [enrolled(lab.client), enrolled(lab.web)])
+    wait_for(lambda: families() == [2], lambda: f"the other family to be known: {families()}")
+
+
 def test_a_port_that_an_application_holds(lab):
     """Is named, with who needs it; the pod is left as it is."""
     for port in (15001, HBONE):
