@@ -93,6 +93,11 @@ int weft_conn_new(struct weft_hbone *hbone, struct weft_identity *identity, bool
 {
 	struct weft_hbone_conn *conn;
 
+	/* A place costs whoever says nothing no more than a SYN: he is the first to give his up. */
+	if (hbone->count >= hbone->limits.connections && hbone->quiet) {
+		weft_hbone_count(hbone, WEFT_COUNTED_ABUSE);
+		weft_conn_fail(hbone->quiet, WEFT_HBONE_UNREACHABLE, "the peer said nothing, and others want its place");
+	}
 	if (hbone->count >= hbone->limits.connections)
 		return -EMFILE;
 	conn = calloc(1, sizeof(*conn));
@@ -123,6 +128,8 @@ static void wait_remove(struct weft_hbone_conn *conn)
 	*conn->wait_back = conn->wait_next;
 	if (conn->wait_next)
 		conn->wait_next->wait_back = conn->wait_back;
+	else if (conn->hbone->quiet_end == &conn->wait_next)
+		conn->hbone->quiet_end = conn->wait_back;
 	conn->wait_back = NULL;
 	if (conn->in_handshakes)
 		conn->hbone->handshaking--;
@@ -137,6 +144,16 @@ static void wait_add(struct weft_hbone_conn *conn, struct weft_hbone_conn **list
 	conn->wait_next = NULL;
 	conn->wait_back = list;
 	*list = conn;
+}
+
+static void quiet_add(struct weft_hbone_conn *conn)
+{
+	struct weft_hbone *hbone = conn->hbone;
+
+	conn->wait_next = NULL;
+	conn->wait_back = hbone->quiet_end;
+	*hbone->quiet_end = conn;
+	hbone->quiet_end = &conn->wait_next;
 }
 
 static void handshakes_add(struct weft_hbone_conn *conn)
@@ -236,6 +253,7 @@ int weft_conn_accept(struct weft_hbone_conn *conn, int fd)
 		return r;
 	}
 	conn->state = WEFT_CONN_QUIET;
+	quiet_add(conn);
 	weft_loop_timer(conn->hbone->loop, &conn->timer, conn->hbone->limits.handshake_ms);
 	return 0;
 }

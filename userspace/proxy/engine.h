@@ -126,7 +126,7 @@ struct weft_hbone_conn {
 	struct weft_loop_later work; /* read what is left, then send */
 	struct weft_hbone *hbone;
 	struct weft_hbone_conn *next, **back; /* all */
-	struct weft_hbone_conn *wait_next, **wait_back; /* those that wait for a socket; in a handshake: oldest last */
+	struct weft_hbone_conn *wait_next, **wait_back; /* those that wait for a socket; quiet ones; in a handshake: oldest last */
 	struct weft_hbone_conn *pool_next, **pool_back;
 	struct weft_pool *pool;
 	struct weft_identity *identity;
@@ -181,6 +181,7 @@ struct weft_hbone {
 	struct weft_hbone_conn *conns;
 	unsigned int count;
 	struct weft_hbone_conn *sockets, *handshakes; /* that wait */
+	struct weft_hbone_conn *quiet, **quiet_end; /* that were accepted and have said nothing, oldest first */
 	unsigned int handshaking;
 	struct weft_hash_table pools;
 	struct weft_hbone_stream *ended;

@@ -37,6 +37,7 @@ int weft_hbone_new(struct weft_loop *loop, struct weft_remote_keys *keys, const 
 		hbone->limits = *limits;
 	defaults(&hbone->limits);
 	hbone->tell.run = weft_stream_tell_ended;
+	hbone->quiet_end = &hbone->quiet;
 	r = weft_conn_engine_setup(hbone);
 	if (r == 0)
 		r = weft_session_engine_setup(hbone);

@@ -661,18 +661,36 @@ static void stalled_handshakes(void **state)
 	lab_free(lab);
 }
 
+/* Places are given up by who says nothing, the oldest first, and by nobody else. */
 static void cap_on_connections(void **state)
 {
-	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .connections = 2 });
-	int fd[3];
+	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .connections = 3 });
+	static const unsigned char hello[] = { 0x16, 3, 1, 2, 0, 1, 0 };
+	int fd[5], client, server;
+	struct seen seen;
+	char byte;
 
 	(void)state;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		fd[i] = lab_connect(lab->agent.port);
-	LAB_UNTIL(lab, lab->agent.accepted == 3);
-	assert_int_equal(lab->there.hbone->count, 2);
-	lab_expect_reset(lab, fd[2]);
-	for (int i = 0; i < 3; i++)
+	LAB_UNTIL(lab, lab->agent.accepted == 4);
+	assert_int_equal(lab->there.hbone->count, 3);
+	LAB_UNTIL(lab, recv(fd[0], &byte, 1, MSG_DONTWAIT) == 0);
+	lab_join(lab, &seen, &client, &server);
+	lab_send(lab, client, "good", 4);
+	lab_expect(lab, server, "good", 4);
+	LAB_UNTIL(lab, recv(fd[1], &byte, 1, MSG_DONTWAIT) == 0);
+	for (int i = 2; i < 4; i++)
+		assert_int_equal(send(fd[i], hello, sizeof(hello), MSG_NOSIGNAL), sizeof(hello));
+	LAB_UNTIL(lab, lab->there.hbone->handshaking == 2);
+	fd[4] = lab_connect(lab->agent.port);
+	LAB_UNTIL(lab, lab->agent.accepted == 6);
+	lab_expect_reset(lab, fd[4]);
+	assert_int_equal(lab->there.hbone->count, 3);
+	close(client);
+	close(server);
+	LAB_UNTIL(lab, seen.ended);
+	for (int i = 0; i < 5; i++)
 		close(fd[i]);
 	lab_free(lab);
 }
