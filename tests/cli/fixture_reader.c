@@ -2,7 +2,7 @@
 /*
  * Stands in for kernel/reader.c: the same functions over tables in memory. The
  * pin folder chooses what is found: "fixture" the mesh below, "empty" fresh
- * maps, "bypass" the mesh in bypass, "recount" it with live counts that are not right, "old" pins of another version, all else nothing.
+ * maps, "bypass" the mesh in bypass, "secure" it with workloads of the secure lane, "recount" it with live counts that are not right, "old" pins of another version, all else nothing.
  *
  *   shop/web:80/tcp  service 1  10.96.0.10:80 and fd00:96::10:80 cluster-ip, node port 30080, 192.0.2.5:80 external-ip,
  *                               192.0.2.6:80 load-balancer (round-robin); endpoints 10.0.1.1, 10.0.1.2 (weights 90, 10), v6 fd00:1::1
@@ -327,7 +327,7 @@ int weft_reader_open(const char *pins, struct weft_reader **ret_reader, struct w
 
 	if (strcmp(pins, "old") == 0)
 		return weft_err_set(err, EPROTO, "%s was pinned by version 0, this is version 1", pins);
-	if (!empty && !recount && strcmp(pins, "fixture") != 0 && strcmp(pins, "bypass") != 0)
+	if (!empty && !recount && strcmp(pins, "fixture") != 0 && strcmp(pins, "secure") != 0 && strcmp(pins, "bypass") != 0)
 		return weft_err_set(err, ENOENT, "nothing is pinned at %s", pins);
 	reader = calloc(1, sizeof(*reader));
 	if (!reader)
@@ -342,6 +342,8 @@ int weft_reader_open(const char *pins, struct weft_reader **ret_reader, struct w
 #undef WEFT_MAP
 	if (strcmp(pins, "bypass") == 0)
 		setting.flags |= WEFT_SETTING_F_BYPASS;
+	if (strcmp(pins, "secure") == 0)
+		setting.flags |= WEFT_SETTING_F_SECURE;
 	if (recount)
 		setting.flags |= WEFT_SETTING_F_RECOUNT;
 	fill(reader, WEFT_MAP_SETTING, &setting, 1);

@@ -3,7 +3,7 @@
 """Runs the commands of NAME.in against the fixture mesh and compares what they say with NAME.ok.
 
 A line of NAME.in is a command line of weft; a leading NAME=VALUE sets an option of this
-runner for that line: pins (fixture, empty, bypass, recount, old, none), agent (yes, no), state (good, none).
+runner for that line: pins (fixture, empty, bypass, secure, recount, old, none), agent (yes, no), state (good, none).
 NAME.ok has, for each, the line, standard output, standard error marked "! ", and the exit status.
 `ninja update-cli` writes every NAME.ok anew: read the difference before you keep it.
 """
@@ -111,6 +111,19 @@ ANSWERS = {
 }
 
 
+def judge(source, destination):
+    """10.0.1.2 and the address of kv-0 deny, 10.0.1.1 only would; host comes without identity."""
+    if destination == "8.8.8.8:53":
+        return {"takes_part": False}
+    allowed = destination in ("10.0.1.1:8080", "192.0.2.5:80")
+    attached = source != "host"
+    own = "spiffe://cluster.local/ns/shop/sa/client" if attached else ""
+    return {"takes_part": True, "security": "none" if not attached else "attested" if destination == "10.0.1.1:8080" else "mutual_tls",
+            "source_identity": own, "destination_identity": "spiffe://cluster.local/ns/shop/sa/web", "allowed": allowed,
+            "dry_run_denied": allowed, "policy": "" if allowed else "AuthorizationPolicy shop/web",
+            "reason": "no policy denies it" if allowed else "no ALLOW policy has a rule that matches"}
+
+
 def answer(request):
     name = request.get("request")
     if name == "log.set":
@@ -121,6 +134,8 @@ def answer(request):
         return {"ok": False, "error": f"{request['workload']} cannot be attached: an application in it holds port 15008"}
     if name in ("workload.attach", "workload.detach"):
         return {"ok": True, "workload": request["workload"], "attached": name == "workload.attach"}
+    if name == "policy.judge":
+        return {"ok": True, **judge(request["from"], request["to"])}
     if name in ANSWERS:
         return {"ok": True, **ANSWERS[name]}
     return {"ok": False, "error": "unknown request"}

@@ -25,20 +25,31 @@ def topology(lab):
 
 @contextlib.contextmanager
 def others_go_on(lab):
-    """In the block a client's new connections all succeed."""
-    good = lab.client.load(VIP, 80)
+    """In the block, and a little longer, a client's new connections all succeed."""
+    good = lab.client.spawn(_good, VIP, 80)
     yield
     result = good.stop().result()
-    true(result["ok"] > 0, "the good client got nowhere")
-    equal(result["errors"], {}, "errors of the good client")
+    equal(result["errors"], {}, f"errors of the good client beside {result['ok']} successes")
+
+
+def _good(address, port):
+    result = {"ok": 0, "errors": {}}
+    while not stopping() or result["ok"] + len(result["errors"]) < 100:
+        try:
+            with socket.create_connection((address, port), 10) as made:
+                read_name(made)
+            result["ok"] += 1
+        except OSError as error:
+            result["errors"][repr(error)] = result["errors"].get(repr(error), 0) + 1
+    return result
 
 
 def flooded(lab, name):
     with others_go_on(lab):
         with hbone(lab.foreign, lab.web, lab.identity, lab.ca).settled() as peer:
             given, code = hbone_peer.flood(peer, name, f"{lab.web.ip}:80", 40000)
-            # What was on its way when the peer had enough counts as given: socket buffers hold some thousand small frames.
-            true(given <= WORST[name] * 8, f"{name}: {given} frames before the connection was closed")
+            # Without a PING between them what was on its way counts as given: socket buffers hold some thousand small frames.
+            true(given <= WORST[name] * (16 if name in ("continuation", "ping", "window update") else 1), f"{name}: {given} frames before the connection was closed")
             true(code in (None, hbone_peer.ENHANCE_YOUR_CALM, hbone_peer.PROTOCOL_ERROR), f"{name}: GOAWAY {code}")
     wait_for(lambda: proxy_count(lab.two, "abuse") + proxy_count(lab.two, "bad_request") > 0, "abuse to be counted")
     gets_through(lab.client, VIP)

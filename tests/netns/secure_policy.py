@@ -14,6 +14,7 @@ ALLOW_FRIENDS = "allow-friends"
 def topology(lab):
     prepare(lab, ["alice", "mallory", "plain"], ["web", "bob", "rob"])
     strangers(lab, "stranger")
+    lab.kubelet, lab.other_kubelet = lab.two.host("kubelet"), lab.host("other-kubelet")
     lab.web.serve(80, mode="ends")
     lab.web.serve(81, mode="ends")
     start_all(lab, [lab.alice, lab.mallory, lab.web, lab.bob, lab.rob, pod_resource(lab.plain), pod_resource(lab.stranger)], *web_service(lab.web))
@@ -182,6 +183,39 @@ def test_a_rule_of_l7_is_refused_and_allows_nobody(lab):
             contains(json.dumps(problem), "methods", "why")
     finally:
         remove_all(lab, "policy.yaml")
+
+
+def test_probes_of_the_own_node(lab):
+    """A kubelet gets through where STRICT or a missing ALLOW would stop it; another node's does not, nor where a DENY rule matches."""
+    nodes = [node(n.node_name, (n.node_ip, n.node_ip6)) for n in (lab, lab.two)]
+    with policy(lab, *nodes, peer_authentication("STRICT"), authorization_policy("nobody", labels={"app": "web"})):
+        for address in (lab.web.ip, lab.web.ip6):
+            equal(gets_through(lab.kubelet, address)[0], "web")
+            is_refused(lab.other_kubelet, address)
+            is_refused(lab.stranger, address)
+            is_refused(lab.alice, address)
+    with policy(lab, *nodes, authorization_policy("not-81", "DENY", [{"to": [{"operation": {"ports": ["81"]}}]}])):
+        gets_through(lab.kubelet, lab.web.ip)
+        is_refused(lab.kubelet, lab.web.ip, 81)
+
+
+def test_it_is_told(lab):
+    def steps(pod):
+        said = lab.weft("explain", "from", f"default/{pod.name}", "to", f"{lab.web.ip}:80")
+        return {step["step"]: step for step in said["steps"]}, said["verdict"]
+
+    with policy(lab, friends(lab, lab.alice), peer_authentication("STRICT")):
+        rows = {row["policy"]: row for row in lab.weft("policy", "list")}
+        mine = next(row for name, row in rows.items() if name.endswith("/" + ALLOW_FRIENDS))
+        equal((mine["action"], mine["scope"], mine["state"], mine["workloads"]), ("ALLOW", "workloads", "in force", 1))
+        said, verdict = steps(lab.alice)
+        equal((said["lane"]["result"], said["policy"]["result"]), ("mutual TLS", "allowed"))
+        true(spiffe(lab.alice) in said["lane"]["because"] and spiffe(lab.web) in said["lane"]["because"], said["lane"]["because"])
+        said, verdict = steps(lab.mallory)
+        equal((said["lane"]["result"], said["policy"]["result"], verdict), ("mutual TLS", "refused", "refuse"))
+        true(ALLOW_FRIENDS in said["policy"]["because"], said["policy"]["because"])
+        said, verdict = steps(lab.plain)
+        equal((said["lane"]["result"], said["policy"]["result"], verdict), ("plaintext", "refused", "refuse"))
 
 
 def test_policy_survives_a_restart_of_the_agent(lab):

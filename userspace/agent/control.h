@@ -176,6 +176,10 @@ struct json_object *weft_control_attach_json(const struct weft_control *control)
 /* control_judge.c: workloads, __u32 ids, whose open connections may be allowed no longer; what fails is done with the next. */
 void weft_control_judge(struct weft_control *control, const struct weft_buf *workloads);
 
+/* control_policy.c: what becomes of a connection of `from`, NAMESPACE/NAME or host, to ADDRESS:PORT: members of `answer`. */
+int weft_control_judge_json(const struct weft_control *control, const char *from, const char *to, struct json_object *answer,
+			    struct weft_err *err);
+
 /* control_secure.c */
 int weft_control_secure_start(struct weft_control *control);
 void weft_control_secure_stop(struct weft_control *control);

@@ -291,6 +291,21 @@ static void answer_policies(struct weft_control *control, struct weft_server_cli
 	weft_server_reply(client, answer);
 }
 
+static void answer_judge(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
+{
+	const char *from = json_object_get_string(json_object_object_get(request, "from"));
+	const char *to = json_object_get_string(json_object_object_get(request, "to"));
+	struct json_object *answer = json_object_new_object();
+	struct weft_err err = { "" };
+
+	if (weft_control_judge_json(control, from, to, answer, &err) == 0) {
+		weft_server_reply(client, answer);
+		return;
+	}
+	json_object_put(answer);
+	weft_server_refuse(client, "%s", err.text);
+}
+
 static void answer_secure_conns(struct weft_control *control, struct weft_server_client *client, struct json_object *request)
 {
 	struct json_object *answer = json_object_new_object();
@@ -361,6 +376,7 @@ static const struct request {
 	{ "conn.secure", NULL, json_type_null, answer_secure_conns },
 	{ "identity.list", NULL, json_type_null, answer_identities },
 	{ "policy.list", NULL, json_type_null, answer_policies },
+	{ "policy.judge", "from", json_type_string, answer_judge, "to" },
 	{ "workload.attached", NULL, json_type_null, answer_attached },
 	{ "workload.attach", "workload", json_type_string, change_attached, "netns" },
 	{ "workload.detach", "workload", json_type_string, change_attached },

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/agent.h"
 #include "cli/clock.h"
 #include "cli/view.h"
 
@@ -30,6 +31,8 @@ struct walk {
 	struct weft_view_candidate *candidates;
 	double *probabilities;
 	size_t candidates_count;
+	const struct weft_options *options;
+	size_t judged, denied; /* endpoints, by the agent */
 };
 
 static void step(struct walk *walk, const char *name, const char *result, const char *format, ...)
@@ -389,6 +392,75 @@ static int go(struct walk *walk)
 	return r < 0 ? r : choose(walk);
 }
 
+/* ---- the secure lane: the agent has the policies ---- */
+
+/* As many as one wants to read; after these it is only counted. */
+#define JUDGED_SHOWN 8
+
+/* False: no agent, or one that does not know. */
+static bool judge_one(struct walk *walk, struct weft_client *client, const char *to, const char *who)
+{
+	weft_json_on_exit struct json_object *request = json_object_new_object(), *answer = NULL;
+	struct json_object *takes_part, *allowed, *dry;
+	const char *security, *policy;
+	struct weft_err err;
+
+	json_object_object_add(request, "request", json_object_new_string("policy.judge"));
+	json_object_object_add(request, "from", json_object_new_string(walk->from));
+	json_object_object_add(request, "to", json_object_new_string(to));
+	if (weft_client_call(client, request, &answer, &err) < 0)
+		return false;
+	takes_part = weft_agent_member(answer, "takes_part", json_type_boolean);
+	allowed = weft_agent_member(answer, "allowed", json_type_boolean);
+	dry = weft_agent_member(answer, "dry_run_denied", json_type_boolean);
+	walk->judged++;
+	if (!takes_part || !json_object_get_boolean(takes_part) || !allowed)
+		return true;
+	security = weft_agent_text(answer, "security");
+	policy = weft_agent_text(answer, "policy");
+	walk->denied += !json_object_get_boolean(allowed);
+	if (walk->judged > JUDGED_SHOWN)
+		return true;
+	if (strcmp(security, "none") == 0)
+		step(walk, "lane", "plaintext", "%s takes mutual TLS, and %s is not attached", who, walk->from);
+	else
+		step(walk, "lane", strcmp(security, "attested") == 0 ? "attested" : "mutual TLS", "%s, as %s, to %s, who is %s", walk->from,
+		     weft_agent_text(answer, "source_identity"), who, weft_agent_text(answer, "destination_identity"));
+	step(walk, "policy", json_object_get_boolean(allowed) ? "allowed" : "refused", "%s: %s%s%s%s%s", who, weft_agent_text(answer, "reason"),
+	     *policy ? " (" : "", policy, *policy ? ")" : "",
+	     dry && json_object_get_boolean(dry) ? "; a policy in dry-run would refuse it" : "");
+	return true;
+}
+
+static void judge(struct walk *walk, int verdict)
+{
+	weft_cleanup(weft_client_closep) struct weft_client *client = NULL;
+	char to[WEFT_ADDR_TEXT], label[WEFT_LABEL];
+	struct weft_err err;
+
+	if (walk->asked.protocol != IPPROTO_TCP || (verdict != TRANSLATE && verdict != PASS) ||
+	    !(walk->setting.flags & WEFT_SETTING_F_SECURE) || walk->setting.flags & WEFT_SETTING_F_BYPASS)
+		return;
+	if (weft_client_open(walk->options->run, &client, &err) < 0) {
+		step(walk, "lane", "not known", "no agent answers, which has identities and policies");
+		return;
+	}
+	if (verdict == PASS) {
+		judge_one(walk, client, walk->to, walk->to);
+		return;
+	}
+	for (size_t i = 0; i < walk->candidates_count; i++) {
+		const struct weft_endpoint *endpoint = &walk->candidates[i].endpoint;
+
+		if (walk->kept && endpoint->id != walk->kept)
+			continue;
+		weft_addr_port_format(&endpoint->addr, ntohs(endpoint->port), to);
+		weft_view_workload(walk->view, endpoint->workload, label);
+		if (!judge_one(walk, client, to, label))
+			return;
+	}
+}
+
 static void put_candidates(struct walk *walk)
 {
 	struct weft_output *out = walk->out;
@@ -438,7 +510,10 @@ static void put_translation(struct walk *walk)
 
 static void put_verdict(struct walk *walk, int verdict)
 {
-	if (verdict == TRANSLATE) {
+	if (walk->denied && walk->denied == walk->judged) {
+		weft_output_text(walk->out, "verdict", "refuse");
+		weft_output_textf(walk->out, "sentence", "%s is refused by policy", walk->to);
+	} else if (verdict == TRANSLATE) {
 		put_translation(walk);
 	} else if (verdict == REFUSE) {
 		weft_output_text(walk->out, "verdict", "refuse");
@@ -457,7 +532,8 @@ int weft_cmd_explain(struct weft_context *context, const struct weft_args *args,
 {
 	weft_cleanup(weft_view_closep) struct weft_view *view = NULL;
 	const char *protocol = args->text[WEFT_ARG_PROTOCOL];
-	struct walk walk = { .out = context->output, .err = err, .from = args->text[WEFT_ARG_FROM] };
+	struct walk walk = { .out = context->output, .err = err, .from = args->text[WEFT_ARG_FROM],
+			     .options = context->options };
 	int r;
 
 	r = weft_view_open(context->options, &view, err);
@@ -480,6 +556,7 @@ int weft_cmd_explain(struct weft_context *context, const struct weft_args *args,
 	weft_output_list(walk.out, "steps");
 	r = go(&walk);
 	if (r >= 0) {
+		judge(&walk, r);
 		weft_output_list_end(walk.out);
 		if (r == TRANSLATE)
 			put_candidates(&walk);

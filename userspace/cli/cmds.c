@@ -713,9 +713,9 @@ const struct weft_command weft_commands[] = {
 	  "On a terminal: `q` ends, `l` `r` `f` `b` `t` `n` sort by live connections, rate, failures, bytes, round-trip time, name. "
 	  "In JSON each look is an array on a line of its own, and `batch` is implied, as it is where the output is no terminal.",
 	  top_columns, weft_cmd_top },
-	{ "explain", NULL, explain_arguments, WEFT_NEEDS_MAPS, WEFT_FORM_CARD,
+	{ "explain", NULL, explain_arguments, WEFT_NEEDS_MAPS | WEFT_USES_AGENT, WEFT_FORM_CARD,
 	  "what a connect would do, step by step, and why",
-	  "Walks the pinned maps in the order of the kernel's programs. Nothing is sent.", explain_columns,
+	  "Walks the pinned maps in the order of the kernel's programs; who is who and what policies say is the agent's answer. Nothing is sent.", explain_columns,
 	  weft_cmd_explain },
 	{ "ca", "export", ca_export_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD,
 	  "writes a file with which one other node joins this one's CA",

@@ -18,7 +18,7 @@ struct block {
 	const struct weft_model *model;
 	struct texts texts;
 	struct weft_buf record, address, service, set, sets;
-	struct weft_buf set_id; /* uint32_t of each of `set` */
+	uint32_t *set_index; /* by place in the model's list, from 1; 0: not added */
 };
 
 static void block_done(struct block *block)
@@ -30,7 +30,7 @@ static void block_done(struct block *block)
 	weft_buf_done(&block->service);
 	weft_buf_done(&block->set);
 	weft_buf_done(&block->sets);
-	weft_buf_done(&block->set_id);
+	free(block->set_index);
 }
 
 static uint32_t *text_slot(const struct texts *texts, const char *text)
@@ -88,18 +88,15 @@ static int add_text(struct texts *texts, const char *text, uint32_t *ret_offset)
 static int add_set(struct block *block, const struct weft_secure_set *set, uint32_t *ret_index)
 {
 	struct weft_mesh_set place = { .offset = block->sets.size, .size = set->block.size };
-	size_t count = block->set_id.size / sizeof(uint32_t);
+	uint32_t *index = &block->set_index[set - block->model->secure.sets.item];
 
-	for (size_t i = 0; i < count; i++)
-		if (memcmp(block->set_id.data + i * sizeof(uint32_t), &set->id, sizeof(set->id)) == 0) {
-			*ret_index = (uint32_t)i + 1;
-			return 0;
-		}
-	if (weft_buf_add(&block->set_id, &set->id, sizeof(set->id)) < 0 ||
-	    weft_buf_add(&block->set, &place, sizeof(place)) < 0 ||
-	    weft_buf_add(&block->sets, set->block.data, set->block.size) < 0)
-		return -ENOMEM;
-	*ret_index = (uint32_t)count + 1;
+	if (!*index) {
+		if (weft_buf_add(&block->set, &place, sizeof(place)) < 0 ||
+		    weft_buf_add(&block->sets, set->block.data, set->block.size) < 0)
+			return -ENOMEM;
+		*index = (uint32_t)(block->set.size / sizeof(place));
+	}
+	*ret_index = *index;
 	return 0;
 }
 
@@ -233,6 +230,9 @@ int weft_model_mesh_block(const struct weft_model *model, uint64_t generation, s
 	const struct weft_entry *entry;
 	int r = weft_buf_add(&block.texts.buf, "", 1);
 
+	block.set_index = calloc(model->secure.sets.count + 1, sizeof(*block.set_index));
+	if (!block.set_index)
+		r = -ENOMEM;
 	if (r == 0)
 		r = add_text(&block.texts, weft_model_mesh(model)->trust_domain, &header.trust_domain);
 	for (size_t at = 0; r == 0 && (entry = weft_hash_table_next(&model->entry, &at));) {

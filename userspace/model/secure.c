@@ -609,14 +609,25 @@ const struct weft_workload *weft_secure_row_of(const struct weft_model *model, u
 	return record ? (const struct weft_workload *)(const void *)(record + map->key_size) : NULL;
 }
 
+static int id_is(const void *key, const void *item)
+{
+	uint32_t id = *(const uint32_t *)key, other = ((const struct weft_secure_set *)item)->id;
+
+	return id < other ? -1 : id > other;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	return id_is(&((const struct weft_secure_set *)a)->id, b);
+}
+
 const struct weft_secure_set *weft_secure_set_of(const struct weft_model *model, uint32_t workload)
 {
 	const struct weft_workload *row = weft_secure_row_of(model, workload);
 
-	for (size_t i = 0; row && row->policy && i < model->secure.sets.count; i++)
-		if (model->secure.sets.item[i].id == row->policy)
-			return &model->secure.sets.item[i];
-	return NULL;
+	return row && row->policy && model->secure.sets.count ?
+		       bsearch(&row->policy, model->secure.sets.item, model->secure.sets.count, sizeof(*model->secure.sets.item), id_is) :
+		       NULL;
 }
 
 static bool is_number_taken(const struct weft_secure_sources *sources, uint32_t number)
@@ -957,6 +968,8 @@ void weft_secure_confirm(struct weft_model *model, struct weft_secure_draft *dra
 	sources_done(&secure->sources);
 	weft_problems_done(&secure->problems);
 	secure->sets = draft->sets;
+	if (secure->sets.count)
+		qsort(secure->sets.item, secure->sets.count, sizeof(*secure->sets.item), by_id);
 	secure->sources = draft->sources;
 	secure->problems = draft->problems;
 	secure->last_set = draft->last_set;

@@ -264,7 +264,7 @@ struct weft_secure {
 	struct weft_attach *attach; /* weft_model_attach() */
 	size_t attach_count, attach_room;
 	struct weft_secure_map map[WEFT_SECURE_MAP_MAX_];
-	struct weft_secure_sets sets; /* in force */
+	struct weft_secure_sets sets; /* in force, by id */
 	struct weft_secure_sources sources;
 	uint32_t last_set, last_source; /* ids only count up */
 	struct weft_problems problems;

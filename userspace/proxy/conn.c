@@ -93,12 +93,8 @@ int weft_conn_new(struct weft_hbone *hbone, struct weft_identity *identity, bool
 {
 	struct weft_hbone_conn *conn;
 
-	/* A place costs whoever says nothing no more than a SYN: he is the first to give his up. */
-	if (hbone->count >= hbone->limits.connections && hbone->quiet) {
-		weft_hbone_count(hbone, WEFT_COUNTED_ABUSE);
-		weft_conn_fail(hbone->quiet, WEFT_HBONE_UNREACHABLE, "the peer said nothing, and others want its place");
-	}
-	if (hbone->count >= hbone->limits.connections)
+	/* At the limit a new connection takes the place of the oldest that has no peer yet. */
+	if (hbone->count > hbone->limits.connections || (hbone->count == hbone->limits.connections && !hbone->handshaking))
 		return -EMFILE;
 	conn = calloc(1, sizeof(*conn));
 	if (!conn)
@@ -128,8 +124,6 @@ static void wait_remove(struct weft_hbone_conn *conn)
 	*conn->wait_back = conn->wait_next;
 	if (conn->wait_next)
 		conn->wait_next->wait_back = conn->wait_back;
-	else if (conn->hbone->quiet_end == &conn->wait_next)
-		conn->hbone->quiet_end = conn->wait_back;
 	conn->wait_back = NULL;
 	if (conn->in_handshakes)
 		conn->hbone->handshaking--;
@@ -144,16 +138,6 @@ static void wait_add(struct weft_hbone_conn *conn, struct weft_hbone_conn **list
 	conn->wait_next = NULL;
 	conn->wait_back = list;
 	*list = conn;
-}
-
-static void quiet_add(struct weft_hbone_conn *conn)
-{
-	struct weft_hbone *hbone = conn->hbone;
-
-	conn->wait_next = NULL;
-	conn->wait_back = hbone->quiet_end;
-	*hbone->quiet_end = conn;
-	hbone->quiet_end = &conn->wait_next;
 }
 
 static void handshakes_add(struct weft_hbone_conn *conn)
@@ -175,7 +159,7 @@ static void make_room(struct weft_hbone *hbone)
 {
 	struct weft_hbone_conn *oldest = NULL;
 
-	if (hbone->handshaking < HANDSHAKES)
+	if (hbone->handshaking < HANDSHAKES && (!hbone->handshaking || hbone->count <= hbone->limits.connections))
 		return;
 	/* Ours are for our own pods, and as many as these want: what comes from outside is what can be too much. */
 	for (struct weft_hbone_conn *conn = hbone->handshakes; conn; conn = conn->wait_next)
@@ -257,7 +241,8 @@ int weft_conn_accept(struct weft_hbone_conn *conn, int fd)
 		return r;
 	}
 	conn->state = WEFT_CONN_QUIET;
-	quiet_add(conn);
+	make_room(conn->hbone);
+	handshakes_add(conn);
 	weft_loop_timer(conn->hbone->loop, &conn->timer, conn->hbone->limits.handshake_ms);
 	return 0;
 }
@@ -268,7 +253,10 @@ static int tls_begin(struct weft_hbone_conn *conn)
 	BIO *bio;
 	int r;
 
-	make_room(conn->hbone);
+	if (!conn->server) {
+		make_room(conn->hbone);
+		handshakes_add(conn);
+	}
 	r = conn->server ? weft_identity_server(conn->identity, &conn->ssl) : weft_identity_client(conn->identity, expected, &conn->ssl);
 	if (r < 0)
 		return r;
@@ -284,7 +272,6 @@ static int tls_begin(struct weft_hbone_conn *conn)
 	/* hbone->records takes everything. */
 	SSL_clear_mode(conn->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE);
 	conn->state = WEFT_CONN_HANDSHAKE;
-	handshakes_add(conn);
 	weft_loop_timer(conn->hbone->loop, &conn->timer, conn->hbone->limits.handshake_ms);
 	return 0;
 }
@@ -764,18 +751,10 @@ void weft_conn_fail(struct weft_hbone_conn *conn, enum weft_hbone_end end, const
 	conn->refs++;
 	while (conn->streams)
 		weft_stream_end(conn->streams, end, 0, "%s", err.text);
-	if (!was_up && conn->pool) {
-		struct weft_pool *pool = conn->pool;
-
-		/* All that waited for it fail with it, as ztunnel has it; who comes next tries anew. */
-		pool->refs++;
-		while (pool->waiting)
-			weft_stream_end(pool->waiting, end, 0, "%s", err.text);
+	if (was_up)
 		weft_pool_retire(conn);
-		weft_pool_unref(pool);
-	} else {
-		weft_pool_retire(conn);
-	}
+	else
+		weft_pool_failed(conn, end, err.text);
 	if (conn->ssl && conn->hbone->keys)
 		weft_remote_forget(conn->hbone->keys, conn);
 	weft_buf_clear(&conn->hbone->records);

@@ -37,7 +37,6 @@ int weft_hbone_new(struct weft_loop *loop, struct weft_remote_keys *keys, const 
 		hbone->limits = *limits;
 	defaults(&hbone->limits);
 	hbone->tell.run = weft_stream_tell_ended;
-	hbone->quiet_end = &hbone->quiet;
 	r = weft_conn_engine_setup(hbone);
 	if (r == 0)
 		r = weft_session_engine_setup(hbone);
@@ -215,9 +214,7 @@ void weft_hbone_recheck(struct weft_hbone *hbone, const struct weft_trust *trust
 		next = conn->next;
 		if (conn->state != WEFT_CONN_UP)
 			continue;
-		if (weft_identity_not_after(conn->identity) < now)
-			weft_err_set(&err, EACCES, "the certificate of %s has ended", weft_identity_id(conn->identity));
-		else if (weft_identity_recheck(conn->ssl, trust, now, &err) == 0)
+		if (weft_identity_recheck(conn->ssl, trust, now, &err) == 0)
 			continue;
 		while (conn->streams)
 			weft_stream_end(conn->streams, WEFT_HBONE_CUT, 0, "%s", err.text);
@@ -258,6 +255,19 @@ void weft_hbone_facts(const struct weft_hbone_stream *stream, struct weft_hbone_
 	}
 }
 
+static void drain(struct weft_hbone_conn *conn)
+{
+	/* One that is being dialled is for streams that wait already. */
+	if (conn->state != WEFT_CONN_UP || conn->draining)
+		return;
+	weft_pool_retire(conn);
+	conn->draining = true;
+	if (conn->server)
+		nghttp2_submit_shutdown_notice(conn->session);
+	weft_conn_work(conn);
+	weft_loop_timer(conn->hbone->loop, &conn->timer, 1000);
+}
+
 void weft_hbone_drain(struct weft_hbone *hbone)
 {
 	struct weft_hbone_conn *next;
@@ -265,14 +275,18 @@ void weft_hbone_drain(struct weft_hbone *hbone)
 	hbone->draining = true;
 	for (struct weft_hbone_conn *conn = hbone->conns; conn; conn = next) {
 		next = conn->next;
-		/* One that is being dialled is for streams that wait already. */
-		if (conn->state != WEFT_CONN_UP || conn->draining)
-			continue;
-		weft_pool_retire(conn);
-		conn->draining = true;
-		if (conn->server)
-			nghttp2_submit_shutdown_notice(conn->session);
-		weft_conn_work(conn);
-		weft_loop_timer(hbone->loop, &conn->timer, 1000);
+		drain(conn);
+	}
+}
+
+void weft_hbone_renewed(struct weft_hbone *hbone, const struct weft_identity *identity)
+{
+	struct weft_hbone_conn *next;
+
+	for (struct weft_hbone_conn *conn = hbone->conns; conn; conn = next) {
+		next = conn->next;
+		if (weft_identity_not_after(conn->identity) < weft_identity_not_after(identity) &&
+		    strcmp(weft_identity_id(conn->identity), weft_identity_id(identity)) == 0)
+			drain(conn);
 	}
 }

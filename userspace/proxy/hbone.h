@@ -120,13 +120,15 @@ void weft_hbone_dial(struct weft_hbone_stream *stream, int fd);
 
 /* Ends a stream that may no longer be: both sides see a reset. */
 void weft_hbone_cut(struct weft_hbone_stream *stream);
-/* All connections whose peer `trust` no longer believes, or that show `identity` of a certificate that has ended. */
+/* Cuts all connections whose peer `trust` no longer believes. */
 void weft_hbone_recheck(struct weft_hbone *hbone, const struct weft_trust *trust, time_t now);
 /* Sockets that -EINPROGRESS promised; `fd` < 0: there is none, for this error. */
 void weft_hbone_socket(struct weft_hbone *hbone, uint64_t netns, int family, int fd);
 /* For weft_remote_ops.ready: a signature came, or will not, for this waiter, which was the engine's. */
 void weft_hbone_ready(struct weft_hbone *hbone, void *waiter);
 void weft_hbone_facts(const struct weft_hbone_stream *stream, struct weft_hbone_facts *ret_facts);
+/* There is a newer certificate than some connections show: new streams go to new ones, those that are open go on. */
+void weft_hbone_renewed(struct weft_hbone *hbone, const struct weft_identity *identity);
 /* Stops taking streams: GOAWAY on all connections, those that are open go on. */
 void weft_hbone_drain(struct weft_hbone *hbone);
 

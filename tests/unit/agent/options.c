@@ -68,6 +68,13 @@ static void test_all(void **state)
 	assert_int_equal(options.action, WEFT_ACTION_CHECK);
 	assert_string_equal(options.directory, "dir");
 	assert_true(options.json);
+	assert_int_equal(PARSE("--ca-export", "file", "--trust-domain", "a.b", "--json"), 0);
+	assert_int_equal(options.action, WEFT_ACTION_CA_EXPORT);
+	assert_string_equal(options.directory, "file");
+	assert_string_equal(options.trust_domain, "a.b");
+	assert_int_equal(PARSE("--ca-revoke", "0a"), 0);
+	assert_int_equal(options.action, WEFT_ACTION_CA_REVOKE);
+	assert_string_equal(options.directory, "0a");
 	assert_int_equal(PARSE("--role", "control"), 0);
 	assert_int_equal(options.role, WEFT_AGENT_CONTROL);
 	assert_int_equal(PARSE("--role", "proxy", "--proxy", "63", "--proxies", "64"), 0);
@@ -129,6 +136,10 @@ static void test_wrong(void **state)
 		{ { "--map-max", "endpoint=1048577" }, "--map-max endpoint=1048577: at most 1048576 endpoints" },
 		{ { "--map-size", "frontend=11", "--map-max", "frontend=10" }, "less than its --map-size, 11" },
 		{ { "--json" }, "--json goes with" },
+		{ { "--ca-export", "f", "--ca-join", "f" }, "only one of" },
+		{ { "--ca-export" }, "--ca-export needs an argument" },
+		{ { "--trust-domain", "a.b" }, "--trust-domain goes with --ca-export" },
+		{ { "--ca-join", "f", "--trust-domain", "a.b" }, "--trust-domain goes with --ca-export" },
 		{ { "--check", "a", "--uninstall" }, "only one of" },
 		{ { "--role", "init" }, "init starts the roles" },
 	};
@@ -194,7 +205,7 @@ static void test_help(void **state)
 		parse((const char *const[]){ name, NULL }, &options, &err);
 		assert_null(strstr(err.text, "no such option"));
 	}
-	assert_int_equal(options_seen, 19);
+	assert_int_equal(options_seen, 24);
 	free(text);
 }
 

@@ -78,6 +78,7 @@ static struct weft_names *make_names(struct ids *ret_ids)
 static const struct weft_metrics_facts facts = {
 	.version = "1.2.3",
 	.node = "n1",
+	.trust_domain = "mesh.test",
 	.resources = 17,
 	.refused = 1,
 	.notices = 2,
@@ -114,6 +115,11 @@ static void make_batch(const struct ids *ids, uint32_t setting_flags, struct wef
 		{ .source = WEFT_ID_OTHER, .service = WEFT_ID_OTHER, .destination = WEFT_ID_OTHER, .protocol = IPPROTO_TCP,
 		  .outcome = WEFT_OUTCOME_CLOSED },
 		{ .source = ids->bare, .protocol = IPPROTO_TCP, .outcome = WEFT_OUTCOME_CLOSED },
+		{ .source = ids->bare, .destination = ids->client_a, .protocol = IPPROTO_TCP, .outcome = WEFT_OUTCOME_CLOSED,
+		  .security = WEFT_SECURITY_MUTUAL_TLS },
+		{ .source = ids->bare, .destination = ids->client_a, .protocol = IPPROTO_TCP, .outcome = WEFT_OUTCOME_CLOSED,
+		  .security = WEFT_SECURITY_ATTESTED },
+		{ .source = ids->bare, .destination = ids->client_a, .protocol = IPPROTO_TCP, .outcome = WEFT_OUTCOME_REFUSED },
 	};
 	const struct weft_aggregate values[] = {
 		{ .opened = 3, .sent = 100, .received = 1000 },
@@ -125,6 +131,9 @@ static void make_batch(const struct ids *ids, uint32_t setting_flags, struct wef
 		{ .opened = 21 },
 		{ .opened = 1, .ended = 1, .sent = 8, .received = 9 },
 		{ .opened = 2, .ended = 2, .sent = 6, .received = 7 },
+		{ .opened = 5, .ended = 5, .sent = 1 },
+		{ .opened = 6, .ended = 6, .sent = 1 },
+		{ .ended = 8 },
 	};
 	const struct weft_histogram_key histogram_keys[] = {
 		{ .service = ids->http }, { .service = ids->admin }, { .service = ids->http, .reporter = WEFT_REPORTER_DESTINATION } };
@@ -257,9 +266,18 @@ static void check_unknown(const struct weft_buf *text)
 				"source_cluster=\"unknown\"", "source_principal=\"unknown\"", "destination_workload=\"unknown\"",
 				"destination_service=\"unknown\"", "destination_service_name=\"unknown\"",
 				"destination_service_namespace=\"unknown\"", "destination_app=\"unknown\"",
-				"destination_version=\"unknown\"", "connection_security_policy=\"unknown\""), WHOLE(6));
-	assert_null(strstr(text->data, "mutual_tls"));
+				"destination_version=\"unknown\"", "connection_security_policy=\"none\""), WHOLE(6));
 	assert_null(strstr(text->data, "=\"\""));
+}
+
+static void check_security(const struct weft_buf *text)
+{
+#define PROVEN "source_principal=\"spiffe://mesh.test/ns/vms/sa/default\"", "destination_principal=\"spiffe://mesh.test/ns/shop/sa/"
+	assert_int_equal(SAMPLE("istio_tcp_connections_opened_total", PROVEN, "connection_security_policy=\"mutual_tls\""), WHOLE(5));
+	assert_int_equal(SAMPLE("istio_tcp_connections_opened_total", PROVEN, "connection_security_policy=\"attested\""), WHOLE(6));
+	assert_int_equal(SAMPLE("istio_tcp_connections_failed_total", "source_workload=\"old\"", "source_principal=\"unknown\"",
+				"connection_security_policy=\"none\""), WHOLE(8));
+#undef PROVEN
 }
 
 static void check_escaping(const struct weft_buf *text)
@@ -304,7 +322,7 @@ static void check_rest(const struct weft_buf *text)
 	assert_int_equal(SAMPLE("weft_lost_total", "what=\"event_relay\""), WHOLE(3));
 	assert_int_equal(SAMPLE("weft_lost_total", "what=\"event_client\""), WHOLE(4));
 	assert_int_equal(SAMPLE("weft_map_entries", "map=\"weft_frontend\""), 0);
-	assert_int_equal(SAMPLE("weft_map_entries", "map=\"weft_aggregate\""), WHOLE(9));
+	assert_int_equal(SAMPLE("weft_map_entries", "map=\"weft_aggregate\""), WHOLE(12));
 	assert_int_equal(SAMPLE("weft_map_entries", "map=\"weft_workload_at\""), WHOLE(3)); /* is only counted */
 	assert_int_equal(SAMPLE("weft_map_entries", "map=\"weft_endpoint\""), WHOLE(3)); /* two runs of one map */
 	assert_int_equal(SAMPLE("weft_map_capacity", "map=\"weft_aggregate\""), WHOLE(16384));
@@ -425,6 +443,7 @@ static void check_promtool(const struct weft_buf *text)
 FIXTURE_TEST(folding)
 FIXTURE_TEST(directions)
 FIXTURE_TEST(unknown)
+FIXTURE_TEST(security)
 FIXTURE_TEST(escaping)
 FIXTURE_TEST(histograms)
 FIXTURE_TEST(rest)
@@ -553,7 +572,7 @@ int main(void)
 		cmocka_unit_test(test_escaping),   cmocka_unit_test(test_histograms), cmocka_unit_test(test_rest),
 		cmocka_unit_test(test_labels),	   cmocka_unit_test(test_golden),     cmocka_unit_test(test_promtool),  cmocka_unit_test(test_recount),
 		cmocka_unit_test(test_empty),	   cmocka_unit_test(test_malformed),  cmocka_unit_test(test_bad_entries),
-		cmocka_unit_test(test_document),
+		cmocka_unit_test(test_document),   cmocka_unit_test(test_security),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

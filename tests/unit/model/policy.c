@@ -665,6 +665,43 @@ static void a_map_that_is_too_small_is_named(void **state)
 	}
 }
 
+/* ---- in words ---- */
+
+static int note_policy(void *context, const struct weft_policy_info *policy)
+{
+	struct weft_buf *out = context;
+	int r = weft_buf_printf(out, "%s %s %s%s%s %zu %zu: ", policy->name, policy->action, policy->scope, policy->dry_run ? " dry" : "",
+				policy->beyond ? " beyond" : "", policy->workloads, policy->clauses);
+
+	if (r == 0)
+		r = weft_policy_words(policy->resource, out);
+	return r < 0 ? r : weft_buf_add(out, "\n", 1);
+}
+
+static void in_words(void **state)
+{
+	weft_cleanup(fixture_done) struct fixture f;
+	weft_buf_done_on_exit struct weft_buf text = WEFT_BUF_INIT;
+
+	(void)state;
+	start(&f, MTLS("m", "shop", "{selector: {matchLabels: {app: web}}, mtls: {mode: STRICT}, portLevelMtls: {81: {mode: DISABLE}}}")
+		  MTLS("none", "bank", "{}") POLICY("empty", "shop", "{}") POLICY("all", "istio-system", "{action: DENY, rules: [{}]}")
+		  POLICY("long", "shop",
+			 "{selector: {matchLabels: {app: web}}, rules: [{from: [{source: {principals: [\"*\", a/b], notIpBlocks: [10.0.0.0/8, \"::/0\"]}}, "
+			 "{source: {requestPrincipals: [x]}}], to: [{operation: {ports: ['80', '81']}}, {operation: {methods: [GET]}}], "
+			 "when: [{key: source.namespace, values: [a]}, {key: mood, notValues: [b]}]}, {to: [{operation: {notPorts: ['1']}}]}]}"));
+	assert_int_equal(weft_model_policies(f.model, note_policy, &text), 0);
+	assert_string_equal(
+		text.data,
+		"PeerAuthentication bank/none UNSET namespace 0 0: UNSET\n"
+		"PeerAuthentication shop/m STRICT workloads 2 1: STRICT; port 81 DISABLE\n"
+		"AuthorizationPolicy istio-system/all DENY mesh 2 1: everybody\n"
+		"AuthorizationPolicy shop/empty ALLOW namespace 2 0: no rules\n"
+		"AuthorizationPolicy shop/long ALLOW workloads 2 1: from {principals: [*, a/b], notIpBlocks: [10.0.0.0/8, ::/0]} or "
+		"{requestPrincipals: needs L7} to {ports: [80, 81]} or {methods: needs L7} when source.namespace {values: [a]} and mood "
+		"{notValues: [b], key: needs L7} | to {notPorts: [1]}\n");
+}
+
 /* ---- the block ---- */
 
 static void who_is_who(void **state)
@@ -764,6 +801,7 @@ int main(void)
 		cmocka_unit_test(sets_of_one_hash_are_two),
 		cmocka_unit_test(who_is_judged_again),
 		cmocka_unit_test(a_map_that_is_too_small_is_named),
+		cmocka_unit_test(in_words),
 		cmocka_unit_test(who_is_who),
 		cmocka_unit_test(an_unknown_destination_is_denied),
 		cmocka_unit_test(a_broken_block),

@@ -142,6 +142,12 @@ void weft_hbone_facts(const struct weft_hbone_stream *stream, struct weft_hbone_
 	*ret_facts = facts;
 }
 
+void weft_hbone_renewed(struct weft_hbone *hbone, const struct weft_identity *identity)
+{
+	(void)hbone;
+	(void)identity;
+}
+
 void weft_hbone_drain(struct weft_hbone *hbone)
 {
 	(void)hbone;
