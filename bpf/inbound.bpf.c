@@ -8,11 +8,9 @@
  *   the pod's own address .......... passed
  *   15008, the agent's listener .... passed: it judges by certificates
  *   the agent's own dial ........... passed: it has judged
+ *   an address of no record ........ refused where some workload has a policy: link-local ones, what a pod gave itself
  *   a pod of this node, attested ... judged by who it is
  *   else ........................... plaintext from nobody that we know: judged by address and port
- *
- * Whose policies these are is known by the address asked for. One that no record of this pod has (link-local, another network's, one that
- * it gave itself) leads to none, and is refused: else it would be the way around all of them.
  */
 #include "lib/attest.h"
 #include "lib/config.h"
@@ -63,6 +61,14 @@ static __always_inline __u32 weft_inbound_workload_at(const struct weft_addr *ad
 	return workload ? *workload : 0;
 }
 
+/* Whose pod this is nobody can tell here but by its address; who has a policy must not be open by another one. */
+static __always_inline int weft_inbound_stranger(void)
+{
+	struct weft_setting *setting = weft_setting_get();
+
+	return setting && (setting->flags & WEFT_SETTING_F_POLICY) ? WEFT_REASON(POLICY_UNKNOWN) : 0;
+}
+
 /* 0, or the reason for a refusal. */
 static __always_inline int weft_inbound_judge(const struct weft_frontend_key *local, const struct weft_frontend_key *remote)
 {
@@ -84,7 +90,7 @@ static __always_inline int weft_inbound_judge(const struct weft_frontend_key *lo
 		return 0;
 	row = bpf_map_lookup_elem(&weft_workload, &workload);
 	if (!row)
-		return WEFT_REASON(POLICY_UNKNOWN);
+		return weft_inbound_stranger();
 	if (!row->policy)
 		return 0;
 	attested = weft_inbound_attested(remote, local);

@@ -179,10 +179,14 @@ class CA:
         between = [] if self.certificate == self.root else [self.certificate, *self.above]
         return Identity(key, [leaf, *(between if chain is None else chain)])
 
-    def crl(self, *revoked, ttl=3600):
-        """PEM of a list of revoked certificates."""
+    def crl(self, *revoked, ttl=3600, number=1, by_key=True):
+        """PEM of a list of revoked certificates; its issuer's key is named in it unless told."""
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
         builder = builder.last_update(now() - datetime.timedelta(minutes=1)).next_update(now() + datetime.timedelta(seconds=ttl))
+        builder = builder.add_extension(x509.CRLNumber(number), False)
+        if by_key:
+            above = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+            builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), False)
         for certificate in revoked:
             builder = builder.add_revoked_certificate(
                 x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(now()).build())
@@ -880,7 +884,7 @@ FLOODS = {
 
 def flood(peer, name, authority, count=20000, timeout=20.0):
     """Sends it until the peer ends the connection: (frames given to it, error code of its GOAWAY). TimeoutError: it never did. Where a
-    PING may stand between them, frames wait for its answer, so that none are counted that the peer has not read."""
+    PING may stand between them, frames wait for its answer, so that none are counted that the peer has not read; elsewhere a little."""
     given = 0
     try:
         for number, data in enumerate(FLOODS[name](peer, authority, count)):
@@ -891,7 +895,7 @@ def flood(peer, name, authority, count=20000, timeout=20.0):
             end = time.monotonic() + timeout
             while marked and not peer.closed and (PING, ACK, 0, mark) not in peer.frames and time.monotonic() < end:
                 peer.step(0.05)
-            peer.step(0)
+            peer.step(0 if marked else 0.02)
     except (Closed, ssl.SSLError):
         return given, peer.error_code
     return given, peer.wait_closed(timeout)

@@ -52,9 +52,9 @@ def forget_all(lab, name):
         (node_lab.config / name).unlink(missing_ok=True)
 
 
-def start_all(lab, pods, *documents, config=None, extra=()):
-    """Pods are enrolled, `config` is MeshConfig's spec; the first node makes the authority, the second joins it. Ends when
-    every pod has its listeners and its certificate."""
+def start_all(lab, pods, *documents, config=None, extra=(), env=None):
+    """Pods are enrolled, `config` is MeshConfig's spec; the first node makes the authority, the second joins it; env(node) is
+    for its agent. Ends when every pod has its listeners and its certificate."""
     write_all(lab, "mesh.yaml", [mesh_config(**(config or {}))])
     write_all(lab, "pods.yaml", [p if isinstance(p, dict) else enrolled(p) for p in pods])
     if documents:
@@ -62,7 +62,7 @@ def start_all(lab, pods, *documents, config=None, extra=()):
     lab.secure()
     share_ca(lab)
     for node_lab in agents(lab):
-        node_lab.start(*extra)
+        node_lab.start(*extra, env=env and env(node_lab))
     for pod in pods:
         if not isinstance(pod, dict):
             wait_attached(pod)

@@ -31,8 +31,11 @@ def proxies(node_lab):
 @contextlib.contextmanager
 def under_load(lab, errors=0):
     """Connections while the block runs. At most so many of them fail; nobody gets in who may not."""
-    load = lab.client.spawn(_tries, VIP, 80)
+    begun = lab.folder / "load-has-begun"
+    begun.unlink(missing_ok=True)
     with Wire(lab, to=80) as wire:
+        load = lab.client.spawn(_tries, VIP, 80, str(begun))
+        wait_for(begun.exists, "the load's first connection", 20)
         yield
         result = load.stop().result(90)
         true(result["ok"] > 0, f"nothing went through: {result}")
@@ -43,8 +46,8 @@ def under_load(lab, errors=0):
     gets_through(lab.client, VIP)
 
 
-def _tries(address, port):
-    """Connections one after the other until stop(); one that waits is no failure for 15 s."""
+def _tries(address, port, begun):
+    """Connections one after the other until stop(); one that waits is no failure for 15 s. The file `begun` is there from the first success on."""
     result = {"ok": 0, "failed": 0, "errors": {}}
     while not stopping():
         try:
@@ -53,6 +56,8 @@ def _tries(address, port):
                 made.sendall(b"marker-of-load")
                 equal(recv_exactly(made, 14), b"marker-of-load")
             result["ok"] += 1
+            if result["ok"] == 1:
+                pathlib.Path(begun).touch()
         except (OSError, AssertionError) as error:
             text = repr(error)
             result["failed"] += 1

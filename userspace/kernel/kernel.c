@@ -695,7 +695,7 @@ int weft_kernel_set_flags(struct weft_kernel *kernel, uint32_t flags)
 	struct weft_setting setting = kernel->setting;
 
 	if (flags & ~(WEFT_SETTING_F_BYPASS | WEFT_SETTING_F_METRICS | WEFT_SETTING_F_OPT_OUT | WEFT_SETTING_F_SECURE |
-		      WEFT_SETTING_F_ENCRYPT_SAME_NODE))
+		      WEFT_SETTING_F_ENCRYPT_SAME_NODE | WEFT_SETTING_F_POLICY))
 		return -EINVAL;
 	setting.flags = flags | (setting.flags & WEFT_SETTING_F_RECOUNT);
 	return weft_kernel_store_setting(kernel, &setting);

@@ -578,6 +578,7 @@ uint32_t weft_model_setting_flags(const struct weft_model *model)
 
 	return (mesh->metrics ? WEFT_SETTING_F_METRICS : 0) |
 	       (model->secure.map[WEFT_SECURE_WORKLOAD].have.size ? WEFT_SETTING_F_SECURE : 0) |
+	       (model->secure.map[WEFT_SECURE_POLICY].have.size ? WEFT_SETTING_F_POLICY : 0) |
 	       (mesh->same_node == WEFT_SAME_NODE_ENCRYPTED ? WEFT_SETTING_F_ENCRYPT_SAME_NODE : 0) |
 	       (mesh->optout_cidrs.count || mesh->optout_port_count ? WEFT_SETTING_F_OPT_OUT : 0);
 }

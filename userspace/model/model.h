@@ -105,7 +105,7 @@ size_t weft_model_affine(const struct weft_model *model);
 /* Mesh-wide settings in force (the default if there is no MeshConfig). */
 const struct weft_mesh_config *weft_model_mesh(const struct weft_model *model);
 
-/* WEFT_SETTING_F_METRICS, _OPT_OUT, _SECURE and _ENCRYPT_SAME_NODE as the configuration in force wants them; BYPASS is not the model's. */
+/* WEFT_SETTING_F_METRICS, _OPT_OUT, _SECURE, _POLICY and _ENCRYPT_SAME_NODE as the configuration in force wants them; BYPASS is not the model's. */
 uint32_t weft_model_setting_flags(const struct weft_model *model);
 
 /* Network namespaces to bind: workload id, name of the netns, WEFT_POD_F_. Calls `each` for all; stops at the first non-zero. */

@@ -471,6 +471,8 @@ static bool is_due(const struct entry *entry, time_t now, uint64_t monotonic)
 {
 	if (entry->asked || monotonic < entry->retry_ns)
 		return false;
+	if (entry->error) /* which is told until it succeeds, though a clock that is right again may make it needless */
+		return true;
 	/* A clock that was set back makes a certificate of the future of it, which nobody takes. */
 	return now >= entry->renew_at || (entry->pair.count && (now < entry->pair.not_before || now < entry->issued_at - 60));
 }

@@ -172,6 +172,7 @@ WEFT_ABI_SIZE(struct weft_port, 4);
 #define WEFT_SETTING_F_METRICS 0x02u /* sockops counts */
 #define WEFT_SETTING_F_SECURE 0x08u /* weft_workload has entries: look the peer up */
 #define WEFT_SETTING_F_ENCRYPT_SAME_NODE 0x10u /* MeshConfig sameNode: encrypted */
+#define WEFT_SETTING_F_POLICY 0x20u /* weft_policy has entries: what comes to an address of no workload is refused */
 #define WEFT_SETTING_F_OPT_OUT 0x04u /* at least one opted-out CIDR or port: look it up */
 /*
  * main's own, never asked for by control: weft_live was adopted, is being counted anew, or could not be. Until it is, some

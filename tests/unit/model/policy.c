@@ -443,10 +443,11 @@ static void nothing_is_there_where_nobody_takes_part(void **state)
 	(void)state;
 	start(&f, POLICY("a", "shop", "{}"));
 	assert_true(f.toy->big_count > 0);
+	assert_true(weft_model_setting_flags(f.model) & WEFT_SETTING_F_POLICY);
 	load(f.model, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");
 	settle(&f);
 	assert_int_equal(f.toy->big_count, 0);
-	assert_false(weft_model_setting_flags(f.model) & WEFT_SETTING_F_SECURE);
+	assert_false(weft_model_setting_flags(f.model) & (WEFT_SETTING_F_SECURE | WEFT_SETTING_F_POLICY));
 	check_attached(&f, "");
 	load(f.model, "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: m}\nspec: {sameNode: Encrypted}\n");
 	assert_true(weft_model_setting_flags(f.model) & WEFT_SETTING_F_ENCRYPT_SAME_NODE);
