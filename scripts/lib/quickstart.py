@@ -293,7 +293,7 @@ def two_nodes(story):
     story.show()
 
 
-def kept(demo):
+def kept(demo, mesh):
     chapter("The demo stays up")
     path = f"PATH={ROOT}/build/userspace/cli:$PATH WEFT_PINS={demo.pins} WEFT_STATE={demo.state} WEFT_RUN={demo.run_folder}"
     say(f"""  into a pod:       scripts/quickstart --enter front      then: curl http://10.96.0.10/
@@ -303,6 +303,9 @@ def kept(demo):
   change it:        edit {demo.config}/web.yaml, then weft config problems, weft service list
   kill it:          kill -9 any role that `weft status` shows: connections go on
   metrics:          nsenter --net=/run/netns/weft-demo-node curl http://127.0.0.1:9464/metrics
+  node-1 of two:    export WEFT_PINS={mesh.pins} WEFT_STATE={mesh.state} WEFT_RUN={mesh.run_folder}
+                    nsenter --net=/run/netns/weft-mesh-front curl http://10.96.0.60/
+                    weft workload list; weft identity list; weft policy list; weft explain from shop/guest to 10.96.0.60:80
   take it away:     scripts/quickstart --clean""")
 
 
@@ -359,7 +362,7 @@ def main():
     for failure in failures:
         say(f"FAILED: {failure}")
     if options.keep:
-        kept(demo)
+        kept(demo, story.lab)
         say(f"\ndone in {time.monotonic() - start:.0f} s")
     else:
         chapter(f"Done in {time.monotonic() - start:.0f} s; nothing is left behind. Again, to look around: sudo scripts/quickstart --keep")
