@@ -303,21 +303,22 @@ def kept(demo, mesh):
   change it:        edit {demo.config}/web.yaml, then weft config problems, weft service list
   kill it:          kill -9 any role that `weft status` shows: connections go on
   metrics:          nsenter --net=/run/netns/weft-demo-node curl http://127.0.0.1:9464/metrics
-  node-1 of two:    export WEFT_PINS={mesh.pins} WEFT_STATE={mesh.state} WEFT_RUN={mesh.run_folder}
-                    nsenter --net=/run/netns/weft-mesh-front curl http://10.96.0.60/
-                    weft workload list; weft identity list; weft policy list; weft explain from shop/guest to 10.96.0.60:80
+  on two nodes:     scripts/quickstart --enter mesh/front      then: curl http://10.96.0.60/; weft workload list; weft identity list; weft policy list
+                    edit {mesh.config}/policy.yaml
   take it away:     scripts/quickstart --clean""")
 
 
-def enter(demo, name):
-    """A shell inside a pod of a demo that --keep left."""
+def enter(demo, mesh, name):
+    """A shell inside a pod of a demo that --keep left; `mesh/NAME` is a pod of node-1 of the two."""
     import lab as bricks
 
-    if not pathlib.Path(f"/run/netns/weft-demo-{name}").exists():
-        raise SystemExit(f"quickstart: no demo is up, or it has no pod '{name}': run scripts/quickstart --keep; pods are {' '.join(PODS)}")
-    host = 10 + PODS.index(name)
-    bricks.Pod(demo, name, f"weft-demo-{name}", f"{demo.net}{host}", f"{demo.net6}{host:x}", demo.subtree / name).enter()
-    os.environ.update(WEFT_PINS=str(demo.pins), WEFT_STATE=str(demo.state), WEFT_RUN=str(demo.run_folder), PS1=f"{name}# ",
+    lab, pods, wanted = (mesh, quickstart_mesh.PODS["node-1"], name[5:]) if name.startswith("mesh/") else (demo, PODS, name)
+    if wanted not in pods or not pathlib.Path(f"/run/netns/{lab.prefix}{wanted}").exists():
+        known = " ".join([*PODS, *(f"mesh/{pod}" for pod in quickstart_mesh.PODS["node-1"])])
+        raise SystemExit(f"quickstart: no demo is up, or it has no pod '{name}': run scripts/quickstart --keep; pods are {known}")
+    host = 10 + pods.index(wanted)
+    bricks.Pod(lab, wanted, f"{lab.prefix}{wanted}", f"{lab.net}{host}", f"{lab.net6}{host:x}", lab.subtree / wanted).enter()
+    os.environ.update(WEFT_PINS=str(lab.pins), WEFT_STATE=str(lab.state), WEFT_RUN=str(lab.run_folder), PS1=f"{name}# ",
                       PATH=f"{bricks.WEFT.parent}:{os.environ['PATH']}")
     os.execvp("bash", ["bash", "--norc"])
 
@@ -326,7 +327,7 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave the demo up, and say what to try")
     parser.add_argument("--clean", action="store_true", help="take away what --keep left")
-    parser.add_argument("--enter", metavar="POD", help="a shell inside a pod of a kept demo")
+    parser.add_argument("--enter", metavar="POD", help="a shell inside a pod of a kept demo; mesh/front, mesh/guest: of the two nodes")
     options = parser.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("quickstart: needs root, for network namespaces and BPF: sudo scripts/quickstart")
@@ -338,7 +339,7 @@ def main():
     demo = demo_lab(options.keep)
     story = quickstart_mesh.Story(sys.modules[__name__], ROOT, options.keep)
     if options.enter:
-        enter(demo, options.enter)
+        enter(demo, story.lab, options.enter)
     if options.clean:
         demo.down()
         story.down()

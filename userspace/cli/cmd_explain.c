@@ -33,6 +33,7 @@ struct walk {
 	double *probabilities;
 	size_t candidates_count;
 	const struct weft_options *options;
+	bool tunnelled; /* through the agent, in mutual TLS */
 	bool excepted; /* left alone on purpose: no lane either */
 	size_t judged, denied; /* endpoints, by the agent */
 	size_t agents; /* of the denied ones, those whose port is the agent's */
@@ -449,6 +450,7 @@ static bool judge_one(struct walk *walk, struct weft_client *client, const char 
 	security = weft_agent_text(answer, "security");
 	policy = weft_agent_text(answer, "policy");
 	walk->denied += !json_object_get_boolean(allowed);
+	walk->tunnelled |= strcmp(security, "mutual_tls") == 0;
 	if (walk->judged > JUDGED_SHOWN)
 		return true;
 	if (strcmp(security, "none") == 0)
@@ -554,8 +556,8 @@ static void put_verdict(struct walk *walk, int verdict)
 			walk->to);
 	} else {
 		weft_output_text(walk->out, "verdict", "pass");
-		weft_output_textf(walk->out, "sentence",
-				  "%s is left alone: the connection goes where the application asked", walk->to);
+		weft_output_textf(walk->out, "sentence", "%s is left alone: the connection goes where the application asked%s", walk->to,
+				  walk->tunnelled ? ", in mutual TLS" : "");
 	}
 }
 
