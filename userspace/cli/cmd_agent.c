@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* weft config list, problems; feature; log; bypass: what is the agent's to answer. */
-#include <errno.h>
 #include <string.h>
 
 #include "cli/agent.h"

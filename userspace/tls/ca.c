@@ -9,7 +9,6 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
