@@ -17,16 +17,6 @@
 #include "lib/live.h"
 #include "weft/abi/proxy.h"
 
-/*
- * Ports that no pod may ask a workload for: ztunnel refuses the same (src/proxy.rs, illegal_ports: its own, and those of
- * Envoy as a sidecar), because what connects there goes round in circles or speaks for the mesh.
- */
-static __always_inline bool weft_secure_agent_port(__be16 port)
-{
-	return port == bpf_htons(WEFT_PORT_OUTBOUND) || port == bpf_htons(WEFT_PORT_HBONE) || port == bpf_htons(15006) ||
-	       port == bpf_htons(15080);
-}
-
 static __always_inline const struct weft_addr *weft_secure_own(const struct weft_capture *capture, const struct weft_addr *like)
 {
 	return weft_addr_is_v4(like) ? &capture->addr[0] : &capture->addr[1];
@@ -71,7 +61,7 @@ __attribute__((noinline)) int weft_secure_way(__u64 addr_high, __u64 addr_low, _
 
 	if (!workload || !setting)
 		return 0;
-	if (weft_secure_agent_port(port))
+	if (WEFT_PORT_IS_AGENTS(bpf_ntohs((__u16)port)))
 		return WEFT_REASON(AGENT_PORT);
 	capture = bpf_map_lookup_elem(&weft_capture, &netns);
 	if (capture) {

@@ -433,7 +433,7 @@ static int result(struct weft_control *control, const char *who, const char *net
 	if (!attachment)
 		return weft_err_set(err, ENOENT, "%s is on the host's network, or of another node: it cannot be attached", who);
 	if (strcmp(attachment->who, who) != 0)
-		return weft_err_set(err, EEXIST, "the network namespace %s is that of %s", netns, attachment->who);
+		return weft_err_set(err, EEXIST, "the network namespace %s is that of %s: give another, or detach that workload first", netns, attachment->who);
 	if (!attachment->current)
 		explain(attachment, err);
 	return attachment->current ? 0 : attachment->error;

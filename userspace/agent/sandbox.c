@@ -59,7 +59,6 @@ static const int of_control[] = {
 	/* the process itself; tgkill is abort()'s */
 	SCMP_SYS(getpid),
 	SCMP_SYS(gettid), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(tgkill), SCMP_SYS(exit),
-
 };
 
 /* Files of its own folder, and what the others are sent. */
