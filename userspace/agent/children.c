@@ -143,18 +143,19 @@ static int join(struct weft_child *child)
 	return 0;
 }
 
-/* What its predecessor had. ROLES comes last: it says that this is all. */
+/* What its predecessor had, before anybody can ask for something of it. ROLES comes last: it says that this is all. */
 static int introduce(struct weft_child *child)
 {
 	struct weft_init_message message = child->all->now;
 	const struct weft_keep *keep = child->all->keep;
-	int r = join(child);
+	int r;
 
 	message.type = WEFT_INIT_KEPT;
 	for (size_t i = 0; (child->role == WEFT_AGENT_PROXY || child->role == WEFT_AGENT_MAIN) && i < keep->count; i++) {
 		message.kept = keep->entry[i].kept;
 		weft_child_tell(child, &message, keep->entry[i].fd);
 	}
+	r = join(child);
 	message.type = WEFT_INIT_ROLES;
 	weft_child_tell(child, &message, -1);
 	return r;

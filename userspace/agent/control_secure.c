@@ -628,7 +628,7 @@ struct json_object *weft_control_secure_conns_json(struct weft_control *control)
 
 	gather(control->secure);
 	for (size_t i = 0; i < WEFT_PROXY_MAX; i++)
-		if (control->secure->proxy[i].conns)
+		if (control->secure->proxy[i].conns && !control->secure->proxy[i].asked) /* else they are of long ago */
 			add_conns(&control->secure->proxy[i], list);
 	return list;
 }

@@ -240,7 +240,9 @@ static void print_time(struct weft_print *print, const char *key, int64_t second
 	struct tm tm;
 
 	gmtime_r(&when, &tm);
-	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	/* strftime() has no four digits for the years before 1000. */
+	snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
+		 tm.tm_min, tm.tm_sec);
 	weft_print_string(print, key, text);
 }
 

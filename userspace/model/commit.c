@@ -721,8 +721,8 @@ static int draft_secure_map(struct weft_model *model, struct draft *draft, struc
 	int r = 0;
 
 	for (; r == 0 && (i < want->size || j < have->size); peak++) {
-		const char *new = want->data + i, *old = have->data + j;
-		int by = i == want->size ? 1 : j == have->size ? -1 : weft_secure_compare(map, new, old);
+		const char *new = i < want->size ? want->data + i : NULL, *old = j < have->size ? have->data + j : NULL;
+		int by = !new ? 1 : !old ? -1 : weft_secure_compare(map, new, old);
 
 		if (by > 0)
 			r = emit_gone(draft, secure_run[which].gone, map, old, &secure->removed[which]);

@@ -93,7 +93,8 @@ int weft_conn_new(struct weft_hbone *hbone, struct weft_identity *identity, bool
 {
 	struct weft_hbone_conn *conn;
 
-	if (hbone->count >= hbone->limits.connections)
+	/* At the limit a new connection takes the place of the oldest that has no peer yet. */
+	if (hbone->count > hbone->limits.connections || (hbone->count == hbone->limits.connections && !hbone->handshaking))
 		return -EMFILE;
 	conn = calloc(1, sizeof(*conn));
 	if (!conn)
@@ -158,7 +159,7 @@ static void make_room(struct weft_hbone *hbone)
 {
 	struct weft_hbone_conn *oldest = hbone->handshakes;
 
-	if (hbone->handshaking < HANDSHAKES)
+	if (hbone->handshaking < HANDSHAKES && (!hbone->handshaking || hbone->count <= hbone->limits.connections))
 		return;
 	while (oldest->wait_next)
 		oldest = oldest->wait_next;
@@ -236,6 +237,8 @@ int weft_conn_accept(struct weft_hbone_conn *conn, int fd)
 		return r;
 	}
 	conn->state = WEFT_CONN_QUIET;
+	make_room(conn->hbone);
+	handshakes_add(conn);
 	weft_loop_timer(conn->hbone->loop, &conn->timer, conn->hbone->limits.handshake_ms);
 	return 0;
 }
@@ -246,7 +249,10 @@ static int tls_begin(struct weft_hbone_conn *conn)
 	BIO *bio;
 	int r;
 
-	make_room(conn->hbone);
+	if (!conn->server) {
+		make_room(conn->hbone);
+		handshakes_add(conn);
+	}
 	r = conn->server ? weft_identity_server(conn->identity, &conn->ssl) : weft_identity_client(conn->identity, expected, &conn->ssl);
 	if (r < 0)
 		return r;
@@ -262,7 +268,6 @@ static int tls_begin(struct weft_hbone_conn *conn)
 	/* hbone->records takes everything. */
 	SSL_clear_mode(conn->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE);
 	conn->state = WEFT_CONN_HANDSHAKE;
-	handshakes_add(conn);
 	weft_loop_timer(conn->hbone->loop, &conn->timer, conn->hbone->limits.handshake_ms);
 	return 0;
 }
@@ -742,18 +747,10 @@ void weft_conn_fail(struct weft_hbone_conn *conn, enum weft_hbone_end end, const
 	conn->refs++;
 	while (conn->streams)
 		weft_stream_end(conn->streams, end, 0, "%s", err.text);
-	if (!was_up && conn->pool) {
-		struct weft_pool *pool = conn->pool;
-
-		/* All that waited for it fail with it, as ztunnel has it; who comes next tries anew. */
-		pool->refs++;
-		while (pool->waiting)
-			weft_stream_end(pool->waiting, end, 0, "%s", err.text);
+	if (was_up)
 		weft_pool_retire(conn);
-		weft_pool_unref(pool);
-	} else {
-		weft_pool_retire(conn);
-	}
+	else
+		weft_pool_failed(conn, end, err.text);
 	if (conn->ssl && conn->hbone->keys)
 		weft_remote_forget(conn->hbone->keys, conn);
 	weft_buf_clear(&conn->hbone->records);

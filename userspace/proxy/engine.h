@@ -26,9 +26,10 @@ enum {
 };
 
 enum {
-	/* 16 KiB is a TLS record and nghttp2's largest DATA frame. Beyond 64 KiB a send() gains little, and the caches lose. */
+	/* Beyond 64 KiB a send() gains little, and the caches lose. */
+	WEFT_FRAME = 64 << 10,
 	WEFT_PLAIN_FULL = 64 << 10,
-	WEFT_PLAIN_ROOM = WEFT_PLAIN_FULL + 2 * (16384 + 64),
+	WEFT_PLAIN_ROOM = WEFT_PLAIN_FULL + WEFT_FRAME + 1024, /* and what nghttp2 says between two looks at it */
 	WEFT_IN_ROOM = 128 << 10,
 	WEFT_GATHER = 32, /* pieces of one stream's payload that are written at once */
 	WEFT_WINDOW = 64 << 10, /* of a stream, at start */
@@ -53,6 +54,7 @@ struct weft_limits {
 	struct weft_allowance resets, pings, settings, updates, empty, others;
 	uint32_t earned; /* WINDOW_UPDATEs that answer what we sent */
 	uint32_t own_resets; /* RST_STREAMs of ours that are on their way and are our own decision */
+	uint32_t forgiven; /* resets that answer an end of ours */
 	uint32_t block_size, block_frames; /* of the header block that is coming in */
 };
 
@@ -265,8 +267,9 @@ int weft_pool_get(struct weft_hbone *hbone, const struct weft_hbone_open *open, 
 void weft_pool_unref(struct weft_pool *pool);
 /* To a connection that has room for it, or to those that wait for one. */
 void weft_pool_place(struct weft_pool *pool, struct weft_hbone_stream *stream);
-/* Its connection is up, or will not be. */
+/* Its connection is up, or will not be: those that wait go to others that have room, or fail. */
 void weft_pool_up(struct weft_hbone_conn *conn);
+void weft_pool_failed(struct weft_hbone_conn *conn, enum weft_hbone_end end, const char *why);
 /* It takes no more streams. */
 void weft_pool_retire(struct weft_hbone_conn *conn);
 
@@ -274,6 +277,7 @@ void weft_pool_retire(struct weft_hbone_conn *conn);
 bool weft_allow(struct weft_allowance *allowance, uint64_t now_ns, uint64_t period_ns, unsigned int burst);
 bool weft_limits_frame(struct weft_hbone_conn *conn, const nghttp2_frame_hd *head);
 bool weft_limits_reset(struct weft_hbone_conn *conn);
+void weft_limits_forgive(struct weft_hbone_conn *conn);
 void weft_limits_earn(struct weft_hbone_conn *conn, size_t sent);
 
 #endif

@@ -214,9 +214,7 @@ void weft_hbone_recheck(struct weft_hbone *hbone, const struct weft_trust *trust
 		next = conn->next;
 		if (conn->state != WEFT_CONN_UP)
 			continue;
-		if (weft_identity_not_after(conn->identity) < now)
-			weft_err_set(&err, EACCES, "the certificate of %s has ended", weft_identity_id(conn->identity));
-		else if (weft_identity_recheck(conn->ssl, trust, now, &err) == 0)
+		if (weft_identity_recheck(conn->ssl, trust, now, &err) == 0)
 			continue;
 		while (conn->streams)
 			weft_stream_end(conn->streams, WEFT_HBONE_CUT, 0, "%s", err.text);

@@ -43,6 +43,13 @@ bool weft_limits_reset(struct weft_hbone_conn *conn)
 	return false;
 }
 
+/* Who is refused, or reset, often says so with a reset of his own. */
+void weft_limits_forgive(struct weft_hbone_conn *conn)
+{
+	if (conn->limits.forgiven < WEFT_STREAMS_TAKEN)
+		conn->limits.forgiven++;
+}
+
 void weft_limits_earn(struct weft_hbone_conn *conn, size_t sent)
 {
 	/* Some readers open both windows after every kilobyte. */
@@ -79,6 +86,13 @@ bool weft_limits_frame(struct weft_hbone_conn *conn, const nghttp2_frame_hd *hea
 	case NGHTTP2_RST_STREAM: {
 		const struct weft_hbone_stream *stream = nghttp2_session_get_stream_user_data(conn->session, head->stream_id);
 
+		/* What a server resets, it was asked for by us. */
+		if (!conn->server)
+			return true;
+		if (!stream && limits->forgiven) {
+			limits->forgiven--;
+			return true;
+		}
 		/* An open tunnel that ends with a reset has cost its peer a round trip and us nothing more than any other end. */
 		return (stream && stream->open) || weft_limits_reset(conn);
 	}

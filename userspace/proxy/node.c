@@ -26,7 +26,6 @@
 #define TICK_MS 1000
 #define PATIENCE_NS 5000000000ull /* for what is on its way: a certificate, the mesh. ztunnel waits as long for a workload */
 #define WAITING_MAX 1024 /* connections in that state; each is a descriptor of ours */
-#define ACCEPTS 8 /* of one wake-up: what more there is, another proxy may take */
 #define REST_MS 100 /* before accept() is tried again when descriptors ran out */
 #define RECHECK_TICKS 10 /* certificates end by the clock alone, and clocks jump */
 #define SHRINK_TICKS 30
@@ -47,6 +46,7 @@ struct pod {
 struct listener {
 	struct weft_loop_io io;
 	struct weft_loop_timer rest;
+	struct weft_loop_later again;
 	struct weft_node *node;
 	struct pod *pod;
 	struct listener *next;
@@ -958,36 +958,33 @@ static void rest(struct listener *listener)
 }
 
 /*
- * The kernel wakes the first idle one in its queue for a listener, and connections stay where they were accepted: all of a quiet
- * hour would be with one proxy. Whoever had a turn goes to the end.
+ * One connection a turn. The kernel wakes the first idle one in its queue for a listener, and connections stay where they were
+ * accepted: all of a quiet hour, or of a burst, would be with one proxy. Whoever had a turn goes to the end of the queue, and that
+ * when it has done its work.
  */
-static void go_to_the_end(struct listener *listener)
-{
-	weft_loop_remove(listener->node->loop, &listener->io);
-	if (weft_loop_set(listener->node->loop, &listener->io, EPOLLIN | EPOLLEXCLUSIVE) < 0)
-		rest(listener);
-}
-
 static void listener_ready(struct weft_loop_io *io, uint32_t events)
 {
 	struct listener *listener = (struct listener *)(void *)((char *)io - offsetof(struct listener, io));
-	bool any = false;
-	int r = 0;
+	int r = accept_one(listener);
 
 	(void)events;
-	for (int i = 0; i < ACCEPTS && r != -EAGAIN; i++) {
-		r = accept_one(listener);
-		any = any || r == 0;
-		if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS) {
-			/* It would be ready for ever: those who wait go on waiting, and others may take them. */
-			say(listener->node, WEFT_LOG_WARNING, "cannot accept connections at port %u of %s: %s; trying again", listener->port,
-			    workload_label(listener->node, listener->pod->workload).text, strerror(-r));
-			rest(listener);
-			return;
-		}
+	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS) {
+		/* It would be ready for ever: those who wait go on waiting, and others may take them. */
+		say(listener->node, WEFT_LOG_WARNING, "cannot accept connections at port %u of %s: %s; trying again", listener->port,
+		    workload_label(listener->node, listener->pod->workload).text, strerror(-r));
+		rest(listener);
+	} else if (r == 0) {
+		weft_loop_remove(listener->node->loop, &listener->io);
+		weft_loop_later(listener->node->loop, &listener->again);
 	}
-	if (any)
-		go_to_the_end(listener);
+}
+
+static void listener_again(struct weft_loop_later *later)
+{
+	struct listener *listener = (struct listener *)(void *)((char *)later - offsetof(struct listener, again));
+
+	if (!listener->node->drains && weft_loop_set(listener->node->loop, &listener->io, EPOLLIN | EPOLLEXCLUSIVE) < 0)
+		rest(listener);
 }
 
 static void listener_rested(struct weft_loop_timer *timer)
@@ -1002,6 +999,7 @@ static void listener_free(struct listener *listener)
 {
 	weft_loop_remove(listener->node->loop, &listener->io);
 	weft_loop_timer_stop(&listener->rest);
+	weft_loop_cancel(&listener->again);
 	close(listener->io.fd);
 	free(listener);
 }
@@ -1079,6 +1077,7 @@ int weft_node_keep(struct weft_node *node, const struct weft_node_listener *want
 	*listener = (struct listener){
 		.io = { .ready = listener_ready, .fd = own },
 		.rest = { .fired = listener_rested },
+		.again = { .run = listener_again },
 		.node = node,
 		.pod = pod,
 		.port = wanted->port,

@@ -137,6 +137,27 @@ void weft_pool_unref(struct weft_pool *pool)
 	pool_free(pool);
 }
 
+static struct weft_hbone_conn *choose(const struct weft_pool *pool)
+{
+	struct weft_hbone_conn *best = NULL;
+
+	for (struct weft_hbone_conn *conn = pool->conns; conn; conn = conn->pool_next)
+		if (weft_session_has_room(conn) && (!best || conn->bulk < best->bulk || (conn->bulk == best->bulk && conn->count > best->count)))
+			best = conn;
+	return best;
+}
+
+/* No connection will come: to what there is, bulk or not, or to nowhere, as ztunnel has it; who comes next tries anew. */
+static void give_up(struct weft_pool *pool, enum weft_hbone_end end, const char *why)
+{
+	while (pool->waiting) {
+		struct weft_hbone_conn *conn = choose(pool);
+
+		if (!conn || weft_session_request(conn, pool->waiting) < 0)
+			weft_stream_end(pool->waiting, end, 0, "%s", why);
+	}
+}
+
 static void dial(struct weft_pool *pool)
 {
 	struct weft_hbone_conn *conn;
@@ -147,10 +168,7 @@ static void dial(struct weft_pool *pool)
 		return;
 	r = weft_conn_new(pool->hbone, pool->identity, false, &conn);
 	if (r < 0) {
-		/* Their timers would say it too, but later. */
-		while (pool->waiting)
-			weft_stream_end(pool->waiting, WEFT_HBONE_UNREACHABLE, 0, "the proxy holds %u connections, which is its limit",
-					pool->hbone->count);
+		give_up(pool, WEFT_HBONE_UNREACHABLE, r == -ENOMEM ? "out of memory" : "the proxy holds as many connections as it may");
 		return;
 	}
 	conn->pool = pool;
@@ -163,16 +181,6 @@ static void dial(struct weft_pool *pool)
 	pool->refs++;
 	pool->dialling = conn;
 	weft_conn_dial(conn);
-}
-
-static struct weft_hbone_conn *choose(const struct weft_pool *pool)
-{
-	struct weft_hbone_conn *best = NULL;
-
-	for (struct weft_hbone_conn *conn = pool->conns; conn; conn = conn->pool_next)
-		if (weft_session_has_room(conn) && (!best || conn->bulk < best->bulk || (conn->bulk == best->bulk && conn->count > best->count)))
-			best = conn;
-	return best;
 }
 
 void weft_pool_place(struct weft_pool *pool, struct weft_hbone_stream *stream)
@@ -208,6 +216,18 @@ void weft_pool_up(struct weft_hbone_conn *conn)
 	}
 	if (pool->waiting)
 		dial(pool);
+	weft_pool_unref(pool);
+}
+
+void weft_pool_failed(struct weft_hbone_conn *conn, enum weft_hbone_end end, const char *why)
+{
+	struct weft_pool *pool = conn->pool;
+
+	if (!pool)
+		return;
+	pool->refs++;
+	weft_pool_retire(conn);
+	give_up(pool, end, why);
 	weft_pool_unref(pool);
 }
 

@@ -318,10 +318,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 	}
 	if (frame->hd.type != NGHTTP2_RST_STREAM)
 		return 0;
-	if (conn->limits.own_resets)
+	if (conn->limits.own_resets) {
 		conn->limits.own_resets--;
-	else if (!conn->abuse && !weft_limits_reset(conn))
+		weft_limits_forgive(conn);
+	} else if (!conn->abuse && !weft_limits_reset(conn)) {
 		nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM);
+	}
 	return 0;
 }
 
@@ -363,6 +365,19 @@ static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buffer, si
 	return got;
 }
 
+/* As long as a wake-up is: fewer system calls at both ends for bulk, and a short frame waits no longer than for 64 KiB anyway. */
+static ssize_t on_read_length(nghttp2_session *session, uint8_t type, int32_t id, int32_t window, int32_t stream_window, uint32_t most,
+			      void *context)
+{
+	(void)session;
+	(void)type;
+	(void)id;
+	(void)window;
+	(void)stream_window;
+	(void)context;
+	return most < WEFT_FRAME ? (ssize_t)most : WEFT_FRAME;
+}
+
 /* on_read() has put the payload behind the place of this header. */
 static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t size, nghttp2_data_source *source,
 			void *context)
@@ -395,6 +410,7 @@ int weft_session_engine_setup(struct weft_hbone *hbone)
 	nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
 	nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_frame_not_send);
 	nghttp2_session_callbacks_set_send_data_callback(callbacks, on_send_data);
+	nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, on_read_length);
 	nghttp2_option_set_no_auto_window_update(hbone->option, 1);
 	/* Closed streams are kept for the priorities of RFC 7540, which RFC 9113 gave up. */
 	nghttp2_option_set_no_closed_streams(hbone->option, 1);
@@ -405,8 +421,9 @@ int weft_session_engine_setup(struct weft_hbone *hbone)
 int weft_session_new(struct weft_hbone_conn *conn)
 {
 	struct weft_hbone *hbone = conn->hbone;
-	nghttp2_settings_entry settings[4] = {
+	nghttp2_settings_entry settings[5] = {
 		{ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WEFT_WINDOW },
+		{ NGHTTP2_SETTINGS_MAX_FRAME_SIZE, WEFT_FRAME },
 		{ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, conn->server ? HEADERS_SIZE : HEADERS_SIZE_CLIENT },
 		{ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, conn->server ? WEFT_STREAMS_TAKEN : 0 },
 		{ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
@@ -416,7 +433,7 @@ int weft_session_new(struct weft_hbone_conn *conn)
 
 	if (r)
 		return -ENOMEM;
-	if (nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, settings, conn->server ? 3 : 4) ||
+	if (nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, settings, conn->server ? 4 : 5) ||
 	    nghttp2_session_set_local_window_size(conn->session, NGHTTP2_FLAG_NONE, 0, (int32_t)conn->window))
 		return -ENOMEM;
 	return 0;

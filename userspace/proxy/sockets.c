@@ -103,7 +103,9 @@ void weft_sockets_give(struct weft_sockets *pool, const int *fds, size_t count, 
 	}
 	if (error) {
 		pool->retry_ns = now_ns + WEFT_SOCKETS_RETRY_NS;
-		fail(pool, error);
+		/* A new main hears of its pods from control in a moment. Of a pod that is gone the listener is dropped, and with it the pool. */
+		if (error != -ENOENT)
+			fail(pool, error);
 	}
 	weft_sockets_fill(pool, now_ns);
 }

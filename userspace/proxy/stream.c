@@ -330,7 +330,6 @@ void weft_stream_closed(struct weft_hbone_stream *stream, uint32_t error)
 		stream->over = false;
 		stream->conn = NULL;
 		stream->id = 0;
-		nghttp2_session_set_stream_user_data(conn->session, stream->id, NULL);
 		weft_pool_retire(conn);
 		weft_pool_place(pool, stream);
 		weft_conn_unref(conn);

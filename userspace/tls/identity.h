@@ -42,7 +42,10 @@ int weft_identity_server(struct weft_identity *identity, SSL **ret_ssl);
 const char *weft_identity_peer(const SSL *ssl);
 /* Why the peer was refused, or "" if that was not it. */
 const char *weft_identity_refusal(const SSL *ssl);
-/* Whether a live connection's peer is still whom `trust` believes: not expired, not revoked, its root still there. 0, or -EACCES. */
+/*
+ * Whether a live connection's peer is still whom `trust` believes: not revoked, its root still there. That its certificate has
+ * ended since the handshake is no reason: connections live longer than certificates do. 0, or -EACCES.
+ */
 int weft_identity_recheck(const SSL *ssl, const struct weft_trust *trust, time_t now, struct weft_err *err);
 
 #endif

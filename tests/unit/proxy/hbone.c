@@ -2,6 +2,8 @@
 /* Streams between two engines. */
 #include "unit/proxy/lab.h"
 
+#include <malloc.h>
+
 static int setup(void **state)
 {
 	*state = lab_new(NULL);
@@ -175,6 +177,52 @@ static void refused(void **state)
 		assert_false(seen.opened);
 		close(client);
 	}
+}
+
+/* An application that tries a thousand times what it may not: no flood, and nobody else's connection ends for it. */
+static void refused_often(void **state)
+{
+	struct lab *lab = *state;
+	struct seen seen;
+
+	lab->status = 401;
+	for (int i = 0; i < 1000; i++) {
+		int client = lab_open(lab, &seen);
+
+		LAB_UNTIL(lab, seen.ended);
+		assert_int_equal(seen.end, WEFT_HBONE_REFUSED);
+		assert_int_equal(seen.status, 401);
+		close(client);
+	}
+	assert_int_equal(lab->agent.accepted, 1);
+	assert_int_equal(lab->here.count[WEFT_COUNTED_ABUSE] + lab->there.count[WEFT_COUNTED_ABUSE], 0);
+}
+
+/* A second connection was wanted for bulk's sake only: without it the first does. */
+static void bulk_without_another_connection(void **state)
+{
+	struct lab *lab = *state;
+	struct seen seen[2];
+	int client[2], server[2];
+	static char data[WEFT_BULK];
+
+	lab_join(lab, &seen[0], &client[0], &server[0]);
+	for (size_t sent = 0, got = 0; got < sizeof(data);) {
+		ssize_t some = sent < sizeof(data) ? send(client[0], data, sizeof(data) - sent, 0) : 0;
+
+		sent += some > 0 ? (size_t)some : 0;
+		some = recv(server[0], data, sizeof(data), 0);
+		got += some > 0 ? (size_t)some : 0;
+		lab_step(lab);
+	}
+	lab->sockets = EMFILE;
+	lab_join(lab, &seen[1], &client[1], &server[1]);
+	assert_int_equal(lab->agent.accepted, 1);
+	for (int i = 0; i < 2; i++) {
+		close(client[i]);
+		close(server[i]);
+	}
+	LAB_UNTIL(lab, lab->here.ended == 2);
 }
 
 static void application_that_refuses(void **state)
@@ -633,8 +681,8 @@ static void unanswered_connect(void **state)
 /* Handshakes that are begun and left, while good ones go on; half of them say nothing at all. */
 static void stalled_handshakes(void **state)
 {
-	enum { STALLED = 1200 };
-	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .handshake_ms = 2000 });
+	enum { STALLED = 2500 };
+	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .handshake_ms = 4000, .connections = 500 });
 	static const unsigned char hello[] = { 0x16, 3, 1, 2, 0, 1, 0 };
 	int *stalled = malloc(STALLED * sizeof(*stalled)), client, server;
 	struct seen seen;
@@ -647,7 +695,7 @@ static void stalled_handshakes(void **state)
 		lab_step(lab);
 	}
 	LAB_UNTIL(lab, lab->agent.accepted == STALLED);
-	assert_true(lab->there.hbone->handshaking <= 1024);
+	assert_true(lab->there.hbone->handshaking <= 501 && lab->there.hbone->count <= 501);
 	lab_join(lab, &seen, &client, &server);
 	lab_send(lab, client, "good", 4);
 	lab_expect(lab, server, "good", 4);
@@ -661,19 +709,24 @@ static void stalled_handshakes(void **state)
 	lab_free(lab);
 }
 
+/* Connections that are up are never given up for new ones. */
 static void cap_on_connections(void **state)
 {
-	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .connections = 2 });
-	int fd[3];
+	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .connections = 1 });
+	struct seen seen;
+	int client, server, fd;
 
 	(void)state;
-	for (int i = 0; i < 3; i++)
-		fd[i] = lab_connect(lab->agent.port);
-	LAB_UNTIL(lab, lab->agent.accepted == 3);
-	assert_int_equal(lab->there.hbone->count, 2);
-	lab_expect_reset(lab, fd[2]);
-	for (int i = 0; i < 3; i++)
-		close(fd[i]);
+	lab_join(lab, &seen, &client, &server);
+	fd = lab_connect(lab->agent.port);
+	LAB_UNTIL(lab, lab->agent.accepted == 2);
+	lab_expect_reset(lab, fd);
+	close(fd);
+	lab_send(lab, client, "still here", 10);
+	lab_expect(lab, server, "still here", 10);
+	close(client);
+	close(server);
+	LAB_UNTIL(lab, seen.ended);
 	lab_free(lab);
 }
 
@@ -696,13 +749,11 @@ static void recheck(void **state)
 	LAB_UNTIL(lab, lab->there.hbone->count == 0);
 	close(client);
 	close(server);
-	/* Our own certificate's end. */
+	/* A certificate that ends on an open connection ends nothing. */
 	lab_join(lab, &seen, &client, &server);
 	weft_hbone_recheck(lab->here.hbone, lab->trust, time(NULL) + 7200);
-	lab_expect_reset(lab, client);
-	LAB_UNTIL(lab, seen.ended);
-	assert_int_equal(seen.end, WEFT_HBONE_CUT);
-	assert_contains(seen.why, "certificate");
+	lab_send(lab, client, "y", 1);
+	lab_expect(lab, server, "y", 1);
 	close(client);
 	close(server);
 	weft_trust_unref(nobody);
@@ -795,6 +846,166 @@ static void random_duplex(void **state)
 	free(seen);
 }
 
+/* Handshakes whose signatures come when somebody gives them. */
+struct signer {
+	struct lab *lab;
+	struct weft_remote_keys *keys;
+	struct {
+		uint64_t key;
+		uint32_t serial;
+		unsigned char digest[32];
+	} asked[16];
+	unsigned int asked_count, answered;
+};
+
+static int sign(void *context, uint64_t key, uint32_t serial, const void *digest, size_t size)
+{
+	struct signer *signer = context;
+
+	assert_int_equal(size, 32);
+	assert_true(signer->asked_count < WEFT_ARRAY_SIZE(signer->asked));
+	signer->asked[signer->asked_count].key = key;
+	signer->asked[signer->asked_count].serial = serial;
+	memcpy(signer->asked[signer->asked_count++].digest, digest, 32);
+	return 0;
+}
+
+static void signature_came(void *context, void *waiter)
+{
+	struct signer *signer = context;
+
+	weft_hbone_ready(signer->lab->here.hbone, waiter);
+}
+
+static void answer(struct signer *signer)
+{
+	unsigned int at = signer->answered++;
+	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(signer->lab->leaf[signer->asked[at].key].key, NULL);
+	unsigned char signature[128];
+	size_t size = sizeof(signature);
+
+	assert_int_equal(EVP_PKEY_sign_init(context), 1);
+	assert_int_equal(EVP_PKEY_sign(context, signature, &size, signer->asked[at].digest, 32), 1);
+	EVP_PKEY_CTX_free(context);
+	weft_remote_signed(signer->keys, signer->asked[at].serial, 0, signature, size);
+}
+
+static void use_remote_key(struct lab *lab, struct signer *signer, struct side *side, uint64_t key)
+{
+	EVP_PKEY *own = lab->leaf[key].key, *remote;
+	struct weft_err err = { 0 };
+
+	assert_int_equal(weft_remote_key_new(signer->keys, key, lab->leaf[key].certificate, &remote, &err), 0);
+	weft_hbone_free(side->hbone);
+	weft_identity_unref(side->identity);
+	lab->leaf[key].key = remote;
+	side->identity = lab_identity(lab, key ? BOB : ALICE, &lab->leaf[key]);
+	lab->leaf[key].key = own;
+	EVP_PKEY_free(remote);
+	lab_side(lab, side, signer->keys);
+}
+
+static void keys_elsewhere(void **state)
+{
+	struct signer signer = { .lab = *state };
+	struct weft_remote_ops ops = { .sign = sign, .ready = signature_came, .context = &signer };
+	struct weft_err err = { 0 };
+	struct lab *lab = *state;
+	struct seen seen, gone;
+	int client, server, early;
+	uint64_t until;
+
+	lab->limits.handshake_ms = 60000;
+	if (weft_remote_keys_new(&ops, &signer.keys, &err) == -ENOTSUP)
+		skip();
+	use_remote_key(lab, &signer, &lab->here, 0);
+	use_remote_key(lab, &signer, &lab->there, 1);
+	/* One whose application gives up while its handshake waits is in nobody's way. */
+	early = lab_open(lab, &gone);
+	LAB_UNTIL(lab, signer.asked_count == 1);
+	lab_reset(early);
+	LAB_UNTIL(lab, gone.ended);
+	client = lab_open(lab, &seen);
+	until = lab_ms() + 300;
+	LAB_UNTIL(lab, lab_ms() > until);
+	assert_int_equal(signer.asked_count, 1);
+	assert_false(seen.opened || seen.ended);
+	answer(&signer);
+	LAB_UNTIL(lab, signer.asked_count == 2);
+	answer(&signer);
+	server = lab_accept(lab);
+	lab_send(lab, client, "signed", 6);
+	lab_expect(lab, server, "signed", 6);
+	close(client);
+	close(server);
+	LAB_UNTIL(lab, seen.ended);
+	assert_int_equal(seen.end, WEFT_HBONE_CLOSED);
+	/* `keys` dies: what waits fails. */
+	weft_hbone_drain(lab->here.hbone);
+	lab->here.hbone = weft_hbone_free(lab->here.hbone);
+	lab_side(lab, &lab->here, signer.keys);
+	client = lab_open(lab, &seen);
+	LAB_UNTIL(lab, signer.asked_count == 3);
+	weft_remote_lost(signer.keys);
+	lab_expect_reset(lab, client);
+	LAB_UNTIL(lab, seen.ended);
+	assert_int_equal(seen.end, WEFT_HBONE_UNREACHABLE);
+	close(client);
+	/* And an engine that ends while one waits. */
+	client = lab_open(lab, &seen);
+	LAB_UNTIL(lab, signer.asked_count == 4);
+	lab->here.hbone = weft_hbone_free(lab->here.hbone);
+	assert_true(seen.ended);
+	lab->there.hbone = weft_hbone_free(lab->there.hbone);
+	close(client);
+	weft_identity_unref(lab->here.identity);
+	weft_identity_unref(lab->there.identity);
+	lab->here.identity = lab->there.identity = NULL;
+	weft_remote_keys_free(signer.keys);
+}
+
+#ifdef __SANITIZE_ADDRESS__
+#define HEAP_IS_OURS false
+#else
+#define HEAP_IS_OURS true
+#endif
+
+/* Both engines together, connections apart: the goal is 2 KiB. */
+static void memory_of_a_stream_at_rest(void **state)
+{
+	enum { STREAMS = 90 };
+	struct lab *lab = *state;
+	struct seen *seen;
+	int client[STREAMS + 1], server[STREAMS + 1];
+	size_t before = 0, after;
+
+	if (!HEAP_IS_OURS)
+		skip();
+	seen = calloc(STREAMS + 1, sizeof(*seen));
+	for (int i = 0; i <= STREAMS; i++) {
+		lab_join(lab, &seen[i], &client[i], &server[i]);
+		lab_send(lab, client[i], "question", 8);
+		lab_expect(lab, server[i], "question", 8);
+		lab_send(lab, server[i], "answer", 6);
+		lab_expect(lab, client[i], "answer", 6);
+		/* The first has the connection's memory in it. */
+		if (i == 0)
+			before = mallinfo2().uordblks;
+	}
+	after = mallinfo2().uordblks;
+	assert_int_equal(lab->agent.accepted, 1);
+	/* `seen` of the other side is the test's own. */
+	after -= STREAMS * sizeof(struct seen);
+	printf("%zu bytes a stream\n", (after - before) / STREAMS);
+	assert_true((after - before) / STREAMS <= 2048);
+	for (int i = 0; i <= STREAMS; i++) {
+		close(client[i]);
+		close(server[i]);
+	}
+	LAB_UNTIL(lab, lab->here.ended == STREAMS + 1 && lab->there.ended == STREAMS + 1);
+	free(seen);
+}
+
 /* With an argument, the tests that it matches. */
 int main(int argc, char **argv)
 {
@@ -806,6 +1017,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(reset_after_half_close, setup, teardown),
 		cmocka_unit_test_setup_teardown(reset_before_open, setup, teardown),
 		cmocka_unit_test_setup_teardown(refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(refused_often, setup, teardown),
+		cmocka_unit_test_setup_teardown(bulk_without_another_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(application_that_refuses, setup, teardown),
 		cmocka_unit_test_setup_teardown(unreachable, setup, teardown),
 		cmocka_unit_test_setup_teardown(another_identity, setup, teardown),
@@ -825,6 +1038,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(stalled_handshakes),
 		cmocka_unit_test(cap_on_connections),
 		cmocka_unit_test_setup_teardown(recheck, setup, teardown),
+		cmocka_unit_test_setup_teardown(keys_elsewhere, setup, teardown),
+		cmocka_unit_test_setup_teardown(memory_of_a_stream_at_rest, setup, teardown),
 		cmocka_unit_test_setup_teardown(random_duplex, setup, teardown),
 	};
 
