@@ -176,8 +176,12 @@ class Agent:
         made.setsockopt(level, option, 1)
         made.setsockopt(socket.SOL_SOCKET, 36, 15)  # SO_MARK
         self.lab.kit("mark", os.getpid(), made.fileno(), cookie(self.lab, self.pod))
-        made.bind(source)
-        made.connect((self.pod.ip6 if family == socket.AF_INET6 else self.pod.ip, port))
+        try:
+            made.bind(source)
+            made.connect((self.pod.ip6 if family == socket.AF_INET6 else self.pod.ip, port))
+        except OSError:
+            made.close()  # its port is wanted again, before everybody has let go of the exception
+            raise
         return made
 
 
