@@ -140,7 +140,11 @@ class Weft:
         """{hook: (times that its program ran, nanoseconds that it took)}; counted only while kernel.bpf_stats_enabled is 1."""
         found = {}
         for path in sorted((self.pins / "v1/link").iterdir()):
-            link = json.loads(run("bpftool", "-j", "link", "show", "pinned", path))
+            # bpftool 7.5 shows it and says 255.
+            shown = subprocess.run(["bpftool", "-j", "link", "show", "pinned", path], capture_output=True, text=True, check=False).stdout
+            link = json.loads(shown or "{}")
+            if "prog_id" not in link:
+                raise Unusable(f"bpftool does not show {path}: {link.get('error', 'it says nothing')}")
             program = json.loads(run("bpftool", "-j", "prog", "show", "id", str(link["prog_id"])))
             found[path.name] = (int(program.get("run_cnt", 0)), int(program.get("run_time_ns", 0)))
         return found

@@ -48,13 +48,18 @@ int weft_live_clear(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct weft_setting *setting = weft_setting_get();
 	struct weft_live *live = ctx->value;
+	__u64 *even, *odd;
 
 	if (!live || !setting)
 		return 0;
+	even = &live->count[0];
+	odd = &live->count[1];
+	/* Otherwise clang 19 works out one address from the epoch, and kernels want a fixed one in an element that an iterator shows. */
+	barrier_var(odd);
 	if (setting->epoch & 1)
-		live->count[0] = 0;
+		*even = 0;
 	else
-		live->count[1] = 0;
+		*odd = 0;
 	return 0;
 }
 

@@ -17,16 +17,6 @@
 #include "lib/live.h"
 #include "weft/abi/proxy.h"
 
-/*
- * Ports that no pod may ask a workload for: ztunnel refuses the same (src/proxy.rs, illegal_ports: its own, and those of
- * Envoy as a sidecar), because what connects there goes round in circles or speaks for the mesh.
- */
-static __always_inline bool weft_secure_agent_port(__be16 port)
-{
-	return port == bpf_htons(WEFT_PORT_OUTBOUND) || port == bpf_htons(WEFT_PORT_HBONE) || port == bpf_htons(15006) ||
-	       port == bpf_htons(15080);
-}
-
 static __always_inline const struct weft_addr *weft_secure_own(const struct weft_capture *capture, const struct weft_addr *like)
 {
 	return weft_addr_is_v4(like) ? &capture->addr[0] : &capture->addr[1];
@@ -71,19 +61,19 @@ __attribute__((noinline)) int weft_secure_way(__u64 addr_high, __u64 addr_low, _
 
 	if (!workload || !setting)
 		return 0;
-	if (weft_secure_agent_port(port))
+	if (WEFT_PORT_IS_AGENTS(bpf_ntohs((__u16)port)))
 		return WEFT_REASON(AGENT_PORT);
 	capture = bpf_map_lookup_elem(&weft_capture, &netns);
 	if (capture) {
 		own = weft_secure_own(capture, &at);
 		if (weft_addr_is_unset(own))
-			own = NULL; /* of that family it has none, and no way there */
+			own = NULL; /* of that family it had none when it was attached; it may have got one since */
 	}
 	if (own && weft_addr_equal(own, &at))
 		return 0; /* to itself, and that leaves no pod */
-	if (own && (workload->flags & WEFT_WORKLOAD_F_TUNNEL) &&
+	if (capture && (workload->flags & WEFT_WORKLOAD_F_TUNNEL) &&
 	    (!(workload->flags & WEFT_WORKLOAD_F_LOCAL) || (setting->flags & WEFT_SETTING_F_ENCRYPT_SAME_NODE)))
-		return WEFT_SOCK_F_TRANSLATED | WEFT_SOCK_F_SECURE;
+		return own ? WEFT_SOCK_F_TRANSLATED | WEFT_SOCK_F_SECURE : WEFT_REASON(IDENTITY_REQUIRED);
 	from.addr = own;
 	if (own && (workload->flags & WEFT_WORKLOAD_F_LOCAL))
 		from.source = weft_judge_source(capture->workload);

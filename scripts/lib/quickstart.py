@@ -293,7 +293,7 @@ def two_nodes(story):
     story.show()
 
 
-def kept(demo):
+def kept(demo, mesh):
     chapter("The demo stays up")
     path = f"PATH={ROOT}/build/userspace/cli:$PATH WEFT_PINS={demo.pins} WEFT_STATE={demo.state} WEFT_RUN={demo.run_folder}"
     say(f"""  into a pod:       scripts/quickstart --enter front      then: curl http://10.96.0.10/
@@ -303,18 +303,22 @@ def kept(demo):
   change it:        edit {demo.config}/web.yaml, then weft config problems, weft service list
   kill it:          kill -9 any role that `weft status` shows: connections go on
   metrics:          nsenter --net=/run/netns/weft-demo-node curl http://127.0.0.1:9464/metrics
+  on two nodes:     scripts/quickstart --enter mesh/front      then: curl http://10.96.0.60/; weft workload list; weft identity list; weft policy list
+                    edit {mesh.config}/policy.yaml
   take it away:     scripts/quickstart --clean""")
 
 
-def enter(demo, name):
-    """A shell inside a pod of a demo that --keep left."""
+def enter(demo, mesh, name):
+    """A shell inside a pod of a demo that --keep left; `mesh/NAME` is a pod of node-1 of the two."""
     import lab as bricks
 
-    if not pathlib.Path(f"/run/netns/weft-demo-{name}").exists():
-        raise SystemExit(f"quickstart: no demo is up, or it has no pod '{name}': run scripts/quickstart --keep; pods are {' '.join(PODS)}")
-    host = 10 + PODS.index(name)
-    bricks.Pod(demo, name, f"weft-demo-{name}", f"{demo.net}{host}", f"{demo.net6}{host:x}", demo.subtree / name).enter()
-    os.environ.update(WEFT_PINS=str(demo.pins), WEFT_STATE=str(demo.state), WEFT_RUN=str(demo.run_folder), PS1=f"{name}# ",
+    lab, pods, wanted = (mesh, quickstart_mesh.PODS["node-1"], name[5:]) if name.startswith("mesh/") else (demo, PODS, name)
+    if wanted not in pods or not pathlib.Path(f"/run/netns/{lab.prefix}{wanted}").exists():
+        known = " ".join([*PODS, *(f"mesh/{pod}" for pod in quickstart_mesh.PODS["node-1"])])
+        raise SystemExit(f"quickstart: no demo is up, or it has no pod '{name}': run scripts/quickstart --keep; pods are {known}")
+    host = 10 + pods.index(wanted)
+    bricks.Pod(lab, wanted, f"{lab.prefix}{wanted}", f"{lab.net}{host}", f"{lab.net6}{host:x}", lab.subtree / wanted).enter()
+    os.environ.update(WEFT_PINS=str(lab.pins), WEFT_STATE=str(lab.state), WEFT_RUN=str(lab.run_folder), PS1=f"{name}# ",
                       PATH=f"{bricks.WEFT.parent}:{os.environ['PATH']}")
     os.execvp("bash", ["bash", "--norc"])
 
@@ -323,7 +327,7 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave the demo up, and say what to try")
     parser.add_argument("--clean", action="store_true", help="take away what --keep left")
-    parser.add_argument("--enter", metavar="POD", help="a shell inside a pod of a kept demo")
+    parser.add_argument("--enter", metavar="POD", help="a shell inside a pod of a kept demo; mesh/front, mesh/guest: of the two nodes")
     options = parser.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("quickstart: needs root, for network namespaces and BPF: sudo scripts/quickstart")
@@ -335,7 +339,7 @@ def main():
     demo = demo_lab(options.keep)
     story = quickstart_mesh.Story(sys.modules[__name__], ROOT, options.keep)
     if options.enter:
-        enter(demo, options.enter)
+        enter(demo, story.lab, options.enter)
     if options.clean:
         demo.down()
         story.down()
@@ -359,7 +363,7 @@ def main():
     for failure in failures:
         say(f"FAILED: {failure}")
     if options.keep:
-        kept(demo)
+        kept(demo, story.lab)
         say(f"\ndone in {time.monotonic() - start:.0f} s")
     else:
         chapter(f"Done in {time.monotonic() - start:.0f} s; nothing is left behind. Again, to look around: sudo scripts/quickstart --keep")

@@ -148,6 +148,7 @@ class Story:
             say(f"  front's open connection was reset {1000 * (time.monotonic() - start):.0f} ms after the change")
         for node in (lab, two):
             node.apply("policy.yaml", text)
+        say("  and the rule is put back")
         self.curl("front", of="front-again")
 
 

@@ -15,8 +15,3 @@ uint64_t weft_clock_boot_ns(void)
 {
 	return FIXTURE_NOW_NS;
 }
-
-uint64_t weft_clock_real_ns(void)
-{
-	return FIXTURE_NOW_NS;
-}

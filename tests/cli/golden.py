@@ -12,6 +12,7 @@ import difflib
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import socket
@@ -183,7 +184,8 @@ def run(weft, folder, line):
     done = subprocess.run([str(weft), *words], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=60, check=False)
     stderr = "".join("! " + part + "\n" for part in done.stderr.splitlines())
-    text = (done.stdout + stderr).replace(str(HERE), "TESTS").replace(str(folder), "FOLDER")
+    # json-c 0.16 breaks the line in an empty array, 0.18 does not.
+    text = (re.sub(r"\[\n *\]", "[]", done.stdout) + stderr).replace(str(HERE), "TESTS").replace(str(folder), "FOLDER")
     return f"$ weft {line}\n{text}= {done.returncode}\n"
 
 

@@ -6,7 +6,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "agent/batch.h"
 #include "export/metrics.h"

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any words behind `weft`: options, object, verb and arguments. What is taken is whole, what is refused is explained. */
 #include <assert.h>
-#include <string.h>
 
 #include "cli/cmds.h"
 #include "lines.h"

@@ -4,38 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent/children.h"
 #include "agent/keep.h"
 #include "base/cleanup.h"
+#include "ctl/datagram.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void send_raw(int sock, const uint8_t *data, size_t size, int fd)
-{
-	union {
-		char room[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec part = { (void *)data, size };
-	struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
-
-	if (fd >= 0) {
-		struct cmsghdr *cmsg;
-
-		header.msg_control = control.room;
-		header.msg_controllen = sizeof(control.room);
-		cmsg = CMSG_FIRSTHDR(&header);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-	}
-	(void)sendmsg(sock, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
 
 /* As init does with it: the table of what is kept, and who is at the other end of a link. */
 static void act(const struct weft_init_message *message, int *fd)
@@ -76,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	far = pair[1];
 	if (data[0] & 1)
 		file = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	send_raw(near, data + 1, size - 1, file);
+	(void)weft_datagram_send(near, data + 1, size - 1, &file, file >= 0, MSG_DONTWAIT);
 	if (weft_init_receive(far, &message, &came) < 0) {
 		assert(came < 0);
 		return 0;

@@ -2,6 +2,7 @@
 /* Any text as /proc/net/tcp: a line marks one port at most. */
 #include <assert.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 

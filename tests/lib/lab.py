@@ -1149,6 +1149,17 @@ def cgroup2_root():
     raise Skip("no cgroup2 is mounted")
 
 
+def pinned_link(path):
+    """bpftool's description of a pinned link. Its exit status is no answer: version 7.5 says 255 after having shown a link."""
+    done = subprocess.run(["bpftool", "-j", "link", "show", "pinned", path], capture_output=True, text=True, check=False)
+    if not done.stdout:
+        raise Failure(f"bpftool link show pinned {path}: {done.stderr.strip()}")
+    link = json.loads(done.stdout)
+    if "error" in link:
+        raise Failure(f"bpftool link show pinned {path}: {link['error']}")
+    return link[0] if isinstance(link, list) else link
+
+
 def sh(*argv, stdin=None):
     """Output of a command that has to succeed."""
     done = subprocess.run([str(a) for a in argv], input=stdin, capture_output=True, text=True, check=False)

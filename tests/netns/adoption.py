@@ -31,8 +31,7 @@ def links(lab):
     """{hook: id of its link} of the links on cgroups."""
     found = {}
     for file in (lab.pins / "v1/link").iterdir():
-        link = json.loads(sh("bpftool", "-j", "link", "show", "pinned", file))
-        link = link[0] if isinstance(link, list) else link
+        link = pinned_link(file)
         if link["type"] == "cgroup":
             found[file.name] = link["id"]
     return found

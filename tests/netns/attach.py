@@ -184,14 +184,14 @@ def test_detach_leaves_nothing(lab):
 
 
 def test_what_the_sysctl_was_is_put_back(lab):
-    sh("nsenter", f"--net=/run/netns/{lab.late.netns}", "sysctl", "-qw", "net.ipv4.tcp_fwmark_accept=1")
+    sh("nsenter", f"--net=/run/netns/{lab.late.netns}", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/tcp_fwmark_accept")
     as_set = inside(lab.late)
     enrol(lab, lab.late)
     wait_attached(lab, lab.late)
     lab.kill("main")
     enrol(lab)
     wait_for(lambda: inside(lab.late) == as_set, lambda: f"{inside(lab.late)} to be {as_set}")
-    sh("nsenter", f"--net=/run/netns/{lab.late.netns}", "sysctl", "-qw", "net.ipv4.tcp_fwmark_accept=0")
+    sh("nsenter", f"--net=/run/netns/{lab.late.netns}", "sh", "-c", "echo 0 >/proc/sys/net/ipv4/tcp_fwmark_accept")
 
 
 def test_a_port_that_an_application_holds(lab):

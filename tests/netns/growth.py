@@ -44,8 +44,7 @@ def ids(lab):
     """Ids of the links on cgroups: the same before and after means that nothing was detached in between."""
     found = {}
     for file in (lab.pins / "v1/link").iterdir():
-        link = json.loads(sh("bpftool", "-j", "link", "show", "pinned", file))
-        link = link[0] if isinstance(link, list) else link
+        link = pinned_link(file)
         if link["type"] == "cgroup":
             found[file.name] = link["id"]
     return found

@@ -26,8 +26,7 @@ def run_counts(lab):
     for pin in sorted((lab.pins / "v1/link").iterdir()):
         if pin.name == "weft_conn":
             continue
-        link = json.loads(sh("bpftool", "-j", "link", "show", "pinned", pin))
-        link = link[0] if isinstance(link, list) else link
+        link = pinned_link(pin)
         program = json.loads(sh("bpftool", "-j", "prog", "show", "id", link["prog_id"]))
         counts[pin.name] = program.get("run_cnt", 0)
     return counts

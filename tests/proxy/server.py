@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our server side against python3-h2: what it says, what it refuses, and what it does to a peer that stalls."""
 
+import contextlib
 import signal
 import socket
 import struct
@@ -170,8 +171,10 @@ def bytes_that_are_wrong():
         with socket.create_connection((HERE, made.port)) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
             plain.settimeout(10)
-            while plain.recv(1000):
-                pass
+            # A reset where OpenSSL gave up before it had read everything, as 3.5 does and 3.0 does not.
+            with contextlib.suppress(ConnectionResetError):
+                while plain.recv(1000):
+                    pass
         assert good.request("10.0.0.7:80").status() == 200
 
 

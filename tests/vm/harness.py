@@ -356,7 +356,8 @@ def test_instruction_counts_are_compared():
 
 APT = """#!/bin/sh
 case "$* $0" in
-*indextargets*) echo "http://mirror.invalid/debian bookworm"; echo "http://mirror.invalid/security bookworm-security" ;;
+*indextargets*) echo "http://other.invalid bookworm Other"; echo "http://mirror.invalid/debian bookworm Debian"
+	echo "http://mirror.invalid/security bookworm-security Debian" ;;
 *update*) {update} ;;
 *pkgnames*) printf 'linux-image-6.1.0-9\\nlinux-image-6.1.0-43\\nlinux-a-7.3\\nlinux-a-7.2\\nlinux-b-7.2\\nother\\n' ;;
 *madison*) for n; do case $n in
@@ -475,6 +476,11 @@ def test_a_second_run_waits_and_says_for_whom():
         first.release()
         thread.join(10)
         equal(order, ["first", "second"])
+
+
+def test_mirrors_are_debians():
+    with archive():
+        equal(cache.mirrors(), ("http://mirror.invalid/debian", "http://mirror.invalid/security"))
 
 
 # ---- the command line ----

@@ -6,28 +6,11 @@
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
+#include "ctl/datagram.h"
 
 int weft_init_send(int channel, const struct weft_init_message *message, int fd)
 {
-	union {
-		char room[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec part = { (void *)message, sizeof(*message) };
-	struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
-
-	if (fd >= 0) {
-		struct cmsghdr *cmsg;
-
-		header.msg_control = control.room;
-		header.msg_controllen = sizeof(control.room);
-		cmsg = CMSG_FIRSTHDR(&header);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-	}
-	return sendmsg(channel, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return weft_datagram_send(channel, message, sizeof(*message), &fd, fd >= 0, MSG_DONTWAIT);
 }
 
 int weft_init_receive(int channel, struct weft_init_message *ret_message, int *ret_fd)

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <uthash.h>
 
-#include "base/log.h"
 
 #define NETNS_FOLDER "/run/netns"
 #define FIRST_RETRY_MS 200

@@ -7,7 +7,6 @@
 
 #include <netinet/in.h>
 #include <stdio.h>
-#include <string.h>
 
 #define STATE_LISTEN 0x0a /* of TCP in /proc/net */
 #define STATE_BOUND 0x07 /* an unconnected UDP socket */

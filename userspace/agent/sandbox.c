@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <linux/landlock.h>
+#include <linux/sockios.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -59,7 +61,6 @@ static const int of_control[] = {
 	/* the process itself; tgkill is abort()'s */
 	SCMP_SYS(getpid),
 	SCMP_SYS(gettid), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(tgkill), SCMP_SYS(exit),
-
 };
 
 /* Files of its own folder, and what the others are sent. */
@@ -102,6 +103,9 @@ static int restrict_calls(enum weft_agent_role role, struct weft_err *err)
 		r = allow(filter, common, WEFT_ARRAY_SIZE(common));
 	if (r == 0)
 		r = allow(filter, lists[role].calls, lists[role].count);
+	/* What an application has not read yet; without it no window would ever grow. */
+	if (r == 0 && role == WEFT_AGENT_PROXY)
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, SIOCOUTQ));
 #ifndef SANITIZED
 	if (r == 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));

@@ -84,3 +84,22 @@ void weft_agent_put_rows(struct weft_output *output, const struct weft_column *c
 		weft_output_row_end(output);
 	}
 }
+
+int weft_agent_change(struct weft_context *context, struct json_object *request, struct weft_err *err)
+{
+	weft_cleanup(weft_client_closep) struct weft_client *client = NULL;
+	weft_json_on_exit struct json_object *own = request, *answer = NULL;
+	int r;
+
+	if (!own)
+		return weft_err_set(err, ENOMEM, "out of memory");
+	r = weft_client_open(context->options->run, &client, err);
+	if (r == 0)
+		r = weft_client_call(client, own, &answer, err);
+	if (r < 0)
+		return r;
+	weft_output_row(context->output);
+	weft_agent_put(context->output, context->output->columns, answer);
+	weft_output_row_end(context->output);
+	return 0;
+}

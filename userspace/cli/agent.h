@@ -10,6 +10,9 @@
 int weft_agent_ask(const struct weft_options *options, const char *request, const char *needed,
 		   struct json_object **ret_answer, struct weft_err *err);
 
+/* Asks for a change and puts the row of what is in force then. Takes `request`. */
+int weft_agent_change(struct weft_context *context, struct json_object *request, struct weft_err *err);
+
 /* A member of an answer; NULL if it is not there or of another type. */
 struct json_object *weft_agent_member(struct json_object *object, const char *key, enum json_type type);
 const char *weft_agent_text(struct json_object *object, const char *key); /* "" */

@@ -20,8 +20,3 @@ uint64_t weft_clock_boot_ns(void)
 {
 	return now(CLOCK_BOOTTIME);
 }
-
-uint64_t weft_clock_real_ns(void)
-{
-	return now(CLOCK_REALTIME);
-}

@@ -7,6 +7,5 @@
 
 uint64_t weft_clock_monotonic_ns(void);
 uint64_t weft_clock_boot_ns(void);
-uint64_t weft_clock_real_ns(void);
 
 #endif

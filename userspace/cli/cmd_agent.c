@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* weft config list, problems; feature; log; bypass: what is the agent's to answer. */
-#include <errno.h>
 #include <string.h>
 
 #include "cli/agent.h"
@@ -71,26 +70,6 @@ int weft_cmd_feature_list(struct weft_context *context, const struct weft_args *
 	return 0;
 }
 
-/* Asks for a change and shows what is in force then. Takes `request`. */
-static int put_change(struct weft_context *context, struct json_object *request, struct weft_err *err)
-{
-	weft_cleanup(weft_client_closep) struct weft_client *client = NULL;
-	weft_json_on_exit struct json_object *own = request, *answer = NULL;
-	int r;
-
-	if (!own)
-		return weft_err_set(err, ENOMEM, "out of memory");
-	r = weft_client_open(context->options->run, &client, err);
-	if (r == 0)
-		r = weft_client_call(client, own, &answer, err);
-	if (r < 0)
-		return r;
-	weft_output_row(context->output);
-	weft_agent_put(context->output, context->output->columns, answer);
-	weft_output_row_end(context->output);
-	return 0;
-}
-
 int weft_cmd_log_level(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
 {
 	struct json_object *request = json_object_new_object();
@@ -99,7 +78,7 @@ int weft_cmd_log_level(struct weft_context *context, const struct weft_args *arg
 	json_object_object_add(request, "request", json_object_new_string(level ? "log.set" : "log.get"));
 	if (level)
 		json_object_object_add(request, "level", json_object_new_string(level));
-	return put_change(context, request, err);
+	return weft_agent_change(context, request, err);
 }
 
 int weft_cmd_bypass_show(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
@@ -126,7 +105,7 @@ static int set_bypass(struct weft_context *context, bool on, struct weft_err *er
 
 	json_object_object_add(request, "request", json_object_new_string("bypass.set"));
 	json_object_object_add(request, "on", json_object_new_boolean(on));
-	return put_change(context, request, err);
+	return weft_agent_change(context, request, err);
 }
 
 int weft_cmd_bypass_on(struct weft_context *context, const struct weft_args *args, struct weft_err *err)

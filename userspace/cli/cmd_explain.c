@@ -14,6 +14,7 @@
 #include "cli/agent.h"
 #include "cli/clock.h"
 #include "cli/view.h"
+#include "weft/abi/proxy.h"
 
 struct walk {
 	struct weft_output *out;
@@ -32,7 +33,10 @@ struct walk {
 	double *probabilities;
 	size_t candidates_count;
 	const struct weft_options *options;
+	bool tunnelled; /* through the agent, in mutual TLS */
+	bool excepted; /* left alone on purpose: no lane either */
 	size_t judged, denied; /* endpoints, by the agent */
+	size_t agents; /* of the denied ones, those whose port is the agent's */
 };
 
 static void step(struct walk *walk, const char *name, const char *result, const char *format, ...)
@@ -375,12 +379,33 @@ static int choose(struct walk *walk)
 	return TRANSLATE;
 }
 
+/* Whether the kernel looks at the exceptions: of an address that is no frontend only the secure lane asks for them. */
+static int asks_exceptions(struct walk *walk, int verdict)
+{
+	uint32_t workload;
+	int r;
+
+	if (verdict != PASS)
+		return verdict == GO_ON;
+	if (walk->asked.protocol != IPPROTO_TCP || !(walk->setting.flags & WEFT_SETTING_F_SECURE))
+		return 0;
+	r = get(walk, WEFT_MAP_WORKLOAD_AT, &walk->asked.addr, &workload);
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
 static int go(struct walk *walk)
 {
-	int r = find_frontend(walk);
+	int r = find_frontend(walk), asks = r < 0 ? r : asks_exceptions(walk, r);
 
-	if (r == GO_ON)
-		r = find_exception(walk);
+	if (asks < 0)
+		return asks;
+	if (asks) {
+		int exception = find_exception(walk);
+
+		walk->excepted = exception == PASS;
+		if (exception != GO_ON)
+			return exception;
+	}
 	if (r != GO_ON)
 		return r;
 	r = weft_view_candidates(walk->view, &walk->frontend, &walk->candidates, &walk->candidates_count, walk->err);
@@ -398,7 +423,7 @@ static int go(struct walk *walk)
 #define JUDGED_SHOWN 8
 
 /* False: no agent, or one that does not know. */
-static bool judge_one(struct walk *walk, struct weft_client *client, const char *to, const char *who)
+static bool judge_one(struct walk *walk, struct weft_client *client, const char *to, uint16_t port, const char *who)
 {
 	weft_json_on_exit struct json_object *request = json_object_new_object(), *answer = NULL;
 	struct json_object *takes_part, *allowed, *dry;
@@ -416,9 +441,16 @@ static bool judge_one(struct walk *walk, struct weft_client *client, const char 
 	walk->judged++;
 	if (!takes_part || !json_object_get_boolean(takes_part) || !allowed)
 		return true;
+	if (WEFT_PORT_IS_AGENTS(port)) {
+		walk->denied++;
+		if (walk->agents++ < JUDGED_SHOWN)
+			step(walk, "lane", "refused", "%s: port %u is for agents alone (counter agent_port)", who, port);
+		return true;
+	}
 	security = weft_agent_text(answer, "security");
 	policy = weft_agent_text(answer, "policy");
 	walk->denied += !json_object_get_boolean(allowed);
+	walk->tunnelled |= strcmp(security, "mutual_tls") == 0;
 	if (walk->judged > JUDGED_SHOWN)
 		return true;
 	if (strcmp(security, "none") == 0)
@@ -439,14 +471,14 @@ static void judge(struct walk *walk, int verdict)
 	struct weft_err err;
 
 	if (walk->asked.protocol != IPPROTO_TCP || (verdict != TRANSLATE && verdict != PASS) ||
-	    !(walk->setting.flags & WEFT_SETTING_F_SECURE) || walk->setting.flags & WEFT_SETTING_F_BYPASS)
+	    !(walk->setting.flags & WEFT_SETTING_F_SECURE) || walk->excepted)
 		return;
 	if (weft_client_open(walk->options->run, &client, &err) < 0) {
 		step(walk, "lane", "not known", "no agent answers, which has identities and policies");
 		return;
 	}
 	if (verdict == PASS) {
-		judge_one(walk, client, walk->to, walk->to);
+		judge_one(walk, client, walk->to, ntohs(walk->asked.port), walk->to);
 		return;
 	}
 	for (size_t i = 0; i < walk->candidates_count; i++) {
@@ -456,7 +488,7 @@ static void judge(struct walk *walk, int verdict)
 			continue;
 		weft_addr_port_format(&endpoint->addr, ntohs(endpoint->port), to);
 		weft_view_workload(walk->view, endpoint->workload, label);
-		if (!judge_one(walk, client, to, label))
+		if (!judge_one(walk, client, to, ntohs(endpoint->port), label))
 			return;
 	}
 }
@@ -512,7 +544,8 @@ static void put_verdict(struct walk *walk, int verdict)
 {
 	if (walk->denied && walk->denied == walk->judged) {
 		weft_output_text(walk->out, "verdict", "refuse");
-		weft_output_textf(walk->out, "sentence", "%s is refused by policy", walk->to);
+		weft_output_textf(walk->out, "sentence", "%s is refused%s", walk->to,
+				  walk->agents == walk->denied ? ": connect fails at once" : " by policy");
 	} else if (verdict == TRANSLATE) {
 		put_translation(walk);
 	} else if (verdict == REFUSE) {
@@ -523,8 +556,8 @@ static void put_verdict(struct walk *walk, int verdict)
 			walk->to);
 	} else {
 		weft_output_text(walk->out, "verdict", "pass");
-		weft_output_textf(walk->out, "sentence",
-				  "%s is left alone: the connection goes where the application asked", walk->to);
+		weft_output_textf(walk->out, "sentence", "%s is left alone: the connection goes where the application asked%s", walk->to,
+				  walk->tunnelled ? ", in mutual TLS" : "");
 	}
 }
 

@@ -223,39 +223,23 @@ int weft_cmd_workload(struct weft_context *context, const struct weft_args *args
 	return 0;
 }
 
-/* Takes `request`. */
-static int change(struct weft_context *context, struct json_object *request, const struct weft_args *args, struct weft_err *err)
+static int change(struct weft_context *context, const char *name, const struct weft_args *args, struct weft_err *err)
 {
-	weft_cleanup(weft_client_closep) struct weft_client *client = NULL;
-	weft_json_on_exit struct json_object *own = request, *answer = NULL;
-	int r;
+	struct json_object *request = json_object_new_object();
 
-	json_object_object_add(own, "workload", json_object_new_string(args->text[WEFT_ARG_POD]));
+	json_object_object_add(request, "request", json_object_new_string(name));
+	json_object_object_add(request, "workload", json_object_new_string(args->text[WEFT_ARG_POD]));
 	if (args->text[WEFT_ARG_NETNS])
-		json_object_object_add(own, "netns", json_object_new_string(args->text[WEFT_ARG_NETNS]));
-	r = weft_client_open(context->options->run, &client, err);
-	if (r == 0)
-		r = weft_client_call(client, own, &answer, err);
-	if (r < 0)
-		return r;
-	weft_output_row(context->output);
-	weft_agent_put(context->output, context->output->columns, answer);
-	weft_output_row_end(context->output);
-	return 0;
+		json_object_object_add(request, "netns", json_object_new_string(args->text[WEFT_ARG_NETNS]));
+	return weft_agent_change(context, request, err);
 }
 
 int weft_cmd_workload_attach(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
 {
-	struct json_object *request = json_object_new_object();
-
-	json_object_object_add(request, "request", json_object_new_string("workload.attach"));
-	return change(context, request, args, err);
+	return change(context, "workload.attach", args, err);
 }
 
 int weft_cmd_workload_detach(struct weft_context *context, const struct weft_args *args, struct weft_err *err)
 {
-	struct json_object *request = json_object_new_object();
-
-	json_object_object_add(request, "request", json_object_new_string("workload.detach"));
-	return change(context, request, args, err);
+	return change(context, "workload.detach", args, err);
 }

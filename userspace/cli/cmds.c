@@ -343,13 +343,13 @@ static const struct weft_argument directory_arguments[] = {
 	END,
 };
 static const struct weft_argument ca_export_arguments[] = {
-	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "file that is made" },
+	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "the file to write" },
 	{ WEFT_ARG_DOMAIN, WEFT_ARGUMENT_TEXT, "domain", "NAME", NULL, false,
 	  "trust domain of a CA that is not there yet; cluster.local if it is left out" },
 	END,
 };
 static const struct weft_argument ca_join_arguments[] = {
-	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "file of `weft ca export`" },
+	{ WEFT_ARG_FILE, WEFT_ARGUMENT_TEXT, NULL, "FILE", NULL, true, "the file of `weft ca export`" },
 	END,
 };
 static const struct weft_argument ca_revoke_arguments[] = {

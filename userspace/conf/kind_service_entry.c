@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "base/addr.h"
 
 enum resolution {
 	RESOLUTION_NONE = WEFT_RESOLUTION_NONE,

@@ -2,7 +2,6 @@
 /* networking.istio.io WorkloadEntry; its spec is also what a ServiceEntry's endpoints are made of. */
 #include "conf/kind.h"
 
-#include <string.h>
 
 #include "base/addr.h"
 

@@ -481,6 +481,7 @@ int weft_yaml_read(struct weft_yaml_reader *reader, struct weft_yaml_document *r
 		if (r == 0 && result < 0 && reader->skip > GIVE_UP_DEPTH)
 			result = 2;
 	}
+	reader->problems = NULL;
 	if (r < 0) {
 		weft_yaml_document_done(&document);
 		return r;

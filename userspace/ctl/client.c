@@ -11,7 +11,6 @@
 #include <time.h>
 
 #include "base/buf.h"
-#include "base/io.h"
 
 #define MAX_DEPTH 32
 

@@ -90,7 +90,7 @@ int weft_datagram_receive(int sock, void *data, size_t room, int flags, int *fds
 		while (count-- > 0)
 			if (count < most)
 				close(taken[count]);
-		return weft_err_set(err, EBADMSG, "a role message with more descriptors than it may have, %zu", most);
+		return weft_err_set(err, EBADMSG, "a role message with more descriptors than it, or this process, may have: %zu are allowed", most);
 	}
 	if (count)
 		memcpy(fds, taken, count * sizeof(int));

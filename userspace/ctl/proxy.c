@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctl/proxy.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -8,7 +9,10 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "ctl/datagram.h"
 #include "weft/abi/maps.h"
+
+static_assert(WEFT_PROXY_MAX_SOCKETS <= WEFT_DATAGRAM_MAX_FDS, "a datagram has to hold them");
 
 /* What each type may look like; a type without a row does not exist. */
 static const struct shape {
@@ -98,37 +102,6 @@ int weft_proxy_check(const void *data, size_t size, size_t fds, enum weft_proxy_
 	return 0;
 }
 
-static int send_with(int sock, const struct weft_proxy_message *message, const int *fds, size_t count)
-{
-	union {
-		char room[CMSG_SPACE(WEFT_PROXY_MAX_SOCKETS * sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec part = { (void *)message, sizeof(*message) };
-	struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
-	ssize_t sent;
-
-	if (count > WEFT_PROXY_MAX_SOCKETS)
-		return -EINVAL;
-	if (count) {
-		struct cmsghdr *cmsg;
-
-		header.msg_control = control.room;
-		header.msg_controllen = CMSG_SPACE(count * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&header);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(count * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, count * sizeof(int));
-	}
-	do
-		sent = sendmsg(sock, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
-	while (sent < 0 && errno == EINTR);
-	if (sent < 0)
-		return -errno;
-	return (size_t)sent == sizeof(*message) ? 0 : -EMSGSIZE;
-}
-
 int weft_proxy_send(int sock, struct weft_proxy_message *message, const void *data, size_t size)
 {
 	weft_close_on_exit int fd = -1;
@@ -139,18 +112,18 @@ int weft_proxy_send(int sock, struct weft_proxy_message *message, const void *da
 		if (fd < 0)
 			return fd;
 	}
-	return send_with(sock, message, &fd, size ? 1 : 0);
+	return weft_datagram_send(sock, message, sizeof(*message), &fd, size ? 1 : 0, MSG_DONTWAIT);
 }
 
 int weft_proxy_send_memfd(int sock, struct weft_proxy_message *message, int fd, size_t size)
 {
 	message->bytes = size;
-	return send_with(sock, message, &fd, 1);
+	return weft_datagram_send(sock, message, sizeof(*message), &fd, 1, MSG_DONTWAIT);
 }
 
 int weft_proxy_send_sockets(int sock, const struct weft_proxy_message *message, const int *fds)
 {
-	return send_with(sock, message, fds, message->count);
+	return weft_datagram_send(sock, message, sizeof(*message), fds, message->count, MSG_DONTWAIT);
 }
 
 void weft_proxy_fds_done(struct weft_proxy_fds *fds)
@@ -161,58 +134,16 @@ void weft_proxy_fds_done(struct weft_proxy_fds *fds)
 	fds->count = 0;
 }
 
-/* Takes all descriptors of a datagram; one that has no room is closed. Returns how many there were. */
-static size_t take_fds(struct msghdr *header, struct weft_proxy_fds *fds)
-{
-	size_t count = 0;
-
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
-		size_t here;
-
-		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
-			continue;
-		here = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < here; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(int));
-			if (count++ < WEFT_PROXY_MAX_SOCKETS)
-				fds->fd[fds->count++] = fd;
-			else
-				close(fd);
-		}
-	}
-	return count;
-}
-
 int weft_proxy_receive(int sock, enum weft_proxy_side from, struct weft_proxy_message *ret_message, struct weft_proxy_fds *ret_fds,
 		       struct weft_err *err)
 {
 	weft_cleanup(weft_proxy_fds_done) struct weft_proxy_fds fds = { .count = 0 };
 	char room[sizeof(struct weft_proxy_message) + 1]; /* one more: a longer datagram shows */
-	union {
-		char room[CMSG_SPACE((WEFT_PROXY_MAX_SOCKETS + 1) * sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec part = { room, sizeof(room) };
-	struct msghdr header = {
-		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)
-	};
-	size_t count;
-	ssize_t got;
-	int r;
+	size_t got;
+	int r = weft_datagram_receive(sock, room, sizeof(room), MSG_DONTWAIT, fds.fd, WEFT_PROXY_MAX_SOCKETS, &got, &fds.count, err);
 
-	do
-		got = recvmsg(sock, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return errno == EAGAIN ? -EAGAIN : weft_err_set(err, errno, "cannot receive from the other role: %m");
-	count = take_fds(&header, &fds);
-	if (got == 0 && count == 0)
-		return weft_err_set(err, ECONNRESET, "the other role is gone");
-	if (header.msg_flags & MSG_CTRUNC)
-		return weft_err_set(err, EBADMSG, "a proxy message with more descriptors than any has, or than this process may have");
-	r = weft_proxy_check(room, (size_t)got, count, from, ret_message, err);
+	if (r == 0)
+		r = weft_proxy_check(room, got, fds.count, from, ret_message, err);
 	if (r < 0)
 		return r;
 	*ret_fds = fds;

@@ -3,7 +3,6 @@
 #include "model/state.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 static const struct weft_resource default_mesh = {

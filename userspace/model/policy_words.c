@@ -2,7 +2,6 @@
 /* Policies in words, one line each: for `weft policy`, and for what `config diff` compares. */
 #include "model/state.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -157,12 +157,16 @@ static void handshakes_add(struct weft_hbone_conn *conn)
 /* A good peer's handshake takes milliseconds, so that the oldest of a thousand is one that was begun to be in the way. */
 static void make_room(struct weft_hbone *hbone)
 {
-	struct weft_hbone_conn *oldest = hbone->handshakes;
+	struct weft_hbone_conn *oldest = NULL;
 
 	if (hbone->handshaking < HANDSHAKES && (!hbone->handshaking || hbone->count <= hbone->limits.connections))
 		return;
-	while (oldest->wait_next)
-		oldest = oldest->wait_next;
+	/* Ours are for our own pods, and as many as these want: what comes from outside is what can be too much. */
+	for (struct weft_hbone_conn *conn = hbone->handshakes; conn; conn = conn->wait_next)
+		if (conn->server)
+			oldest = conn;
+	if (!oldest)
+		return;
 	weft_hbone_count(hbone, WEFT_COUNTED_ABUSE);
 	weft_conn_fail(oldest, WEFT_HBONE_UNREACHABLE, "the handshake was given up: %u others are under way", hbone->handshaking);
 }
@@ -435,27 +439,30 @@ void weft_conn_socket(struct weft_hbone_conn *conn, int fd)
 	}
 }
 
-/* All of what is there, at most one buffer full a wake-up: the others wait. */
-static int read_in(struct weft_hbone_conn *conn)
+/* All of what is there, at most one buffer full a wake-up: the others wait. *ret_more: there may be more, also in OpenSSL. */
+static int read_in(struct weft_hbone_conn *conn, bool *ret_more)
 {
 	struct weft_hbone *hbone = conn->hbone;
 	size_t size = 0, got;
-	int error = SSL_ERROR_NONE, r = 0;
+	bool failed = false;
+	int r = 0;
 
-	ERR_clear_error();
-	while (size < sizeof(hbone->in) && SSL_read_ex(conn->ssl, hbone->in + size, sizeof(hbone->in) - size, &got) == 1)
-		size += got;
-	if (size < sizeof(hbone->in))
-		error = SSL_get_error(conn->ssl, 0);
+	while (size < sizeof(hbone->in) && (conn->readable || SSL_has_pending(conn->ssl))) {
+		if (SSL_read_ex(conn->ssl, hbone->in + size, sizeof(hbone->in) - size, &got) == 1) {
+			size += got;
+			continue;
+		}
+		/* What SSL_get_error() says too, at the price of OpenSSL's queue of errors for every read. */
+		failed = !SSL_want_read(conn->ssl) || !BIO_should_read(SSL_get_rbio(conn->ssl));
+		break;
+	}
+	*ret_more = size == sizeof(hbone->in);
 	if (size)
 		r = weft_session_input(conn, hbone->in, size);
-	if (r < 0)
+	if (!failed)
 		return r;
-	if (error == SSL_ERROR_NONE)
-		weft_conn_work(conn); /* there may be more, also in OpenSSL */
-	else if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
-		return error == SSL_ERROR_ZERO_RETURN ? -ESHUTDOWN : -ECONNRESET;
-	return 0;
+	ERR_clear_error();
+	return r < 0 ? r : SSL_get_shutdown(conn->ssl) & SSL_RECEIVED_SHUTDOWN ? -ESHUTDOWN : -ECONNRESET;
 }
 
 static void abused(struct weft_hbone_conn *conn)
@@ -482,6 +489,7 @@ static void bye(struct weft_hbone_conn *conn)
 		return;
 	}
 	SSL_shutdown(conn->ssl);
+	ERR_clear_error();
 	if (push(conn) < 0) {
 		weft_conn_fail(conn, WEFT_HBONE_PEER_RESET, "the connection to the peer broke");
 		return;
@@ -537,8 +545,8 @@ static int write_out(struct weft_hbone_conn *conn)
 			return r;
 		if (!hbone->plain_size)
 			return 0;
-		ERR_clear_error();
 		if (SSL_write_ex(conn->ssl, hbone->plain, hbone->plain_size, &wrote) != 1 || wrote != hbone->plain_size) {
+			ERR_clear_error();
 			weft_buf_clear(&hbone->records);
 			return -ECONNRESET;
 		}
@@ -552,6 +560,7 @@ static int write_out(struct weft_hbone_conn *conn)
 static void work(struct weft_loop_later *later)
 {
 	struct weft_hbone_conn *conn = CONN_OF(later, work);
+	bool more = false;
 	int r = 0;
 
 	if (conn->state == WEFT_CONN_LINGER) {
@@ -561,7 +570,11 @@ static void work(struct weft_loop_later *later)
 	if (conn->state != WEFT_CONN_UP)
 		return;
 	if (!conn->stopping)
-		r = read_in(conn);
+		r = read_in(conn, &more);
+	/* Whatever it gave rise to leaves now. */
+	weft_loop_cancel(&conn->work);
+	if (more)
+		weft_conn_work(conn);
 	if (conn->abuse && !conn->stopping)
 		abused(conn);
 	else if (r == -EPROTO)

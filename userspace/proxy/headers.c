@@ -8,11 +8,6 @@
 
 #include "base/cleanup.h"
 
-bool weft_port_is_agents(uint16_t port)
-{
-	return port == 15001 || port == 15006 || port == 15008 || port == 15080;
-}
-
 static bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';

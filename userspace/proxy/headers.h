@@ -33,9 +33,6 @@ struct weft_authority {
  */
 int weft_authority_parse(const char *text, struct weft_authority *ret_authority, struct weft_err *err);
 
-/* ztunnel's illegal ports (src/config.rs): a connection to one of them would call the mesh from within. */
-bool weft_port_is_agents(uint16_t port);
-
 /* The first hop of RFC 7239: what its sender claims, which nobody has proved. */
 struct weft_forwarded {
 	bool known; /* `for` is an address */

@@ -765,7 +765,7 @@ static int check_authority(const struct weft_hbone_peer *peer, const char *text,
 	if (weft_addr_compare(&authority.addr, &peer->local) != 0)
 		return weft_err_set(why, EINVAL, "it asks for %s, which is %s", addr_label(&authority.addr, authority.port).text,
 				    weft_addr_is_loopback(&authority.addr) ? "the pod's loopback" : "another pod's");
-	if (weft_port_is_agents(authority.port)) {
+	if (WEFT_PORT_IS_AGENTS(authority.port)) {
 		*ret_loop = true;
 		return weft_err_set(why, EINVAL, "port %u is the agent's own: the request would call the mesh from within", authority.port);
 	}
@@ -921,7 +921,12 @@ static int ask_original(struct weft_node *node, struct accepted *accepted)
 		    addr_label(&accepted->remote, accepted->remote_port).text, accepted->local_port);
 		return -EACCES;
 	}
-	if (!weft_port_is_agents(ntohs(accepted->original.endpoint_port)))
+	/* The kernel finds it by address, and a pod may give itself another pod's: what that one asked for is not this one's. */
+	if (accepted->original.netns != accepted->netns) {
+		fail_accepted(node, accepted, WEFT_PROXY_COUNT_LOOP, "that was asked for from another network namespace");
+		return -EACCES;
+	}
+	if (!WEFT_PORT_IS_AGENTS(ntohs(accepted->original.endpoint_port)))
 		return 0;
 	fail_accepted(node, accepted, WEFT_PROXY_COUNT_LOOP, "the port is the agent's own there: it would call the mesh from within");
 	return -EACCES;

@@ -66,6 +66,22 @@ def command(argv, what, **options):
     return done.stdout
 
 
+def mirrors():
+    """Where this machine's apt has Debian from, and its security updates; None for what it has not."""
+    out = command(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(ORIGIN)", "Created-By: Packages"], "cannot ask apt for its mirrors")
+    security, plain = None, None
+    for line in out.splitlines():
+        uri, name, origin = line.split(" ", 2)
+        # Others name their suites after Debian's.
+        if origin != "Debian":
+            continue
+        if name.endswith("-security"):
+            security = security or uri
+        elif "-" not in name:
+            plain = plain or uri
+    return plain, security
+
+
 class Lock:
     """One run at a time uses a cache: a second waits and says for whom."""
 
@@ -119,15 +135,8 @@ class Archive:
 
     @staticmethod
     def _sources(suites):
-        """Lines for apt: the mirrors are those of this machine, at the time of asking."""
-        out = command(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages"], "cannot ask apt for its mirrors")
-        security, plain = None, None
-        for line in out.splitlines():
-            uri, _, name = line.partition(" ")
-            if name.endswith("-security"):
-                security = security or uri
-            elif "-" not in name:
-                plain = plain or uri
+        """Lines for apt."""
+        plain, security = mirrors()
         lines = []
         for suite in sorted(suites):
             uri = security if suite.endswith("-security") else plain

@@ -18,6 +18,12 @@
 
 #define WEFT_PORT_OUTBOUND 15001
 #define WEFT_PORT_HBONE 15008
+/*
+ * Ports that nobody may ask a workload for, because what connects there goes round in circles or speaks for the mesh: ours,
+ * and those of Envoy as a sidecar, as in ztunnel (src/config.rs, illegal_ports).
+ */
+#define WEFT_PORT_IS_AGENTS(port) \
+	((port) == WEFT_PORT_OUTBOUND || (port) == 15006 || (port) == WEFT_PORT_HBONE || (port) == 15080)
 
 enum weft_proxy_message_type {
 	/* control -> proxy */

@@ -5,8 +5,8 @@
  * the documentation come from this list. Append only: the index is pinned.
  *
  * WEFT_COUNTER(NAME, "name", kind, "sentence")
- * kind: REFUSED (a connect or a datagram failed by our decision), PASSED (left
- * alone although an address was ours), LOST (something was not recorded).
+ * kind: REFUSED (a connect, a SYN or a datagram failed by our decision), PASSED (left
+ * alone although it was ours to decide), LOST (something was not recorded).
  */
 WEFT_COUNTER(NO_ENDPOINT, "no_endpoint", REFUSED, "the service has no endpoint that may be used")
 WEFT_COUNTER(NO_PORT, "no_port", REFUSED, "the address belongs to a service that does not have this port")
@@ -25,6 +25,6 @@ WEFT_COUNTER(POLICY_UNKNOWN, "policy_unknown", REFUSED, "the destination has a p
 WEFT_COUNTER(IDENTITY_REQUIRED, "identity_required", REFUSED, "the destination takes authenticated peers only, and this source is no attached workload")
 WEFT_COUNTER(AGENT_PORT, "agent_port", REFUSED, "the port belongs to the agent: a connection to it would call the mesh from within")
 WEFT_COUNTER(CAPTURED_FULL, "captured_full", REFUSED, "weft_captured is full: the agent would not learn where to go")
-WEFT_COUNTER(ATTEST_FULL, "attest_full", REFUSED, "weft_attest is full: the connection could not be attested")
+WEFT_COUNTER(ATTEST_FULL, "attest_full", LOST, "weft_attest is full: the connection is judged as one without identity")
 WEFT_COUNTER(DRY_RUN_DENIED, "dry_run_denied", PASSED, "a policy in dry-run would have denied it")
 WEFT_COUNTER(NO_LISTENER, "no_listener", REFUSED, "the agent was to connect to a port of its pod for a peer, and nobody listens there")

@@ -30,8 +30,8 @@ WEFT_METRIC(CONNECTION_DURATION_SECONDS, "weft_connection_duration_seconds", HIS
 WEFT_METRIC(RTT_SECONDS, "weft_rtt_seconds", HISTOGRAM, "seconds", "Smoothed round trip time of a connection when it ended.", "reporter," WEFT_METRIC_SERVICE_)
 WEFT_METRIC(LIVE_CONNECTIONS, "weft_live_connections", GAUGE, "connections", "Connections that sockets of this node hold to endpoints of the service now.", WEFT_METRIC_SERVICE_)
 
-WEFT_METRIC(REFUSED, "weft_refused_total", COUNTER, "calls", "Calls of connect() or sendmsg() that weft refused.", "reason")
-WEFT_METRIC(PASSED, "weft_passed_total", COUNTER, "calls", "Calls of connect() or sendmsg() to an address of the mesh that weft left alone on purpose.", "reason")
+WEFT_METRIC(REFUSED, "weft_refused_total", COUNTER, "calls", "Calls of connect() or sendmsg(), and SYNs to attached pods, that weft refused.", "reason")
+WEFT_METRIC(PASSED, "weft_passed_total", COUNTER, "calls", "Calls of connect() or sendmsg() to an address of the mesh, and SYNs to attached pods, that weft left alone on purpose.", "reason")
 WEFT_METRIC(LOST, "weft_lost_total", COUNTER, "records", "What could not be recorded, or not be handed to a watcher.", "what")
 
 WEFT_METRIC(MAP_ENTRIES, "weft_map_entries", GAUGE, "entries", "Entries of a BPF map that are in use.", "map")

@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -250,7 +252,11 @@ static const char *attack_as_keys(void)
 
 static const char *attack_as_proxy(void)
 {
+	int number = -1;
+
+	NEEDED(ioctl(pair[0], SIOCOUTQ, &number) == 0 && number == 0);
 	if (!SANITIZED) {
+		FORBIDDEN(ioctl(pair[0], SIOCINQ, &number));
 		FORBIDDEN(openat(state, "names", O_RDONLY | O_CLOEXEC));
 		FORBIDDEN(unlinkat(state, "names", 0));
 	}

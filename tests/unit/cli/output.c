@@ -7,7 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/addr.h"
 #include "cli/output.h"
 
 static const struct weft_column below[] = {

@@ -3,7 +3,6 @@
 
 #include <bpf/libbpf.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "kernel/print.h"
 

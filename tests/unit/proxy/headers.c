@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "proxy/headers.h"
+#include "weft/abi/proxy.h"
 
 static void authorities(void **state)
 {
@@ -92,12 +93,12 @@ static void authorities(void **state)
 static void ports_of_the_agent(void **state)
 {
 	(void)state;
-	assert_true(weft_port_is_agents(15001));
-	assert_true(weft_port_is_agents(15006));
-	assert_true(weft_port_is_agents(15008));
-	assert_true(weft_port_is_agents(15080));
-	assert_false(weft_port_is_agents(15053));
-	assert_false(weft_port_is_agents(80));
+	assert_true(WEFT_PORT_IS_AGENTS(15001));
+	assert_true(WEFT_PORT_IS_AGENTS(15006));
+	assert_true(WEFT_PORT_IS_AGENTS(15008));
+	assert_true(WEFT_PORT_IS_AGENTS(15080));
+	assert_false(WEFT_PORT_IS_AGENTS(15053));
+	assert_false(WEFT_PORT_IS_AGENTS(80));
 }
 
 static void forwarded(void **state)

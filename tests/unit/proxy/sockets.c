@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
 #include "proxy/sockets.h"
 
 static struct {

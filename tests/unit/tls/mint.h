@@ -8,7 +8,6 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
-#include <time.h>
 
 struct mint {
 	EVP_PKEY *key;
