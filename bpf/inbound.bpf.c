@@ -10,6 +10,9 @@
  *   the agent's own dial ........... passed: it has judged
  *   a pod of this node, attested ... judged by who it is
  *   else ........................... plaintext from nobody that we know: judged by address and port
+ *
+ * Whose policies these are is known by the address asked for. One that no record of this pod has (link-local, another network's, one that
+ * it gave itself) leads to none, and is refused: else it would be the way around all of them.
  */
 #include "lib/attest.h"
 #include "lib/config.h"
@@ -80,7 +83,9 @@ static __always_inline int weft_inbound_judge(const struct weft_frontend_key *lo
 	if (local->port == bpf_htons(WEFT_PORT_HBONE) || weft_addr_equal(&local->addr, &remote->addr))
 		return 0;
 	row = bpf_map_lookup_elem(&weft_workload, &workload);
-	if (!row || !row->policy)
+	if (!row)
+		return WEFT_REASON(POLICY_UNKNOWN);
+	if (!row->policy)
 		return 0;
 	attested = weft_inbound_attested(remote, local);
 	if (attested && (attested->flags & WEFT_ATTESTED_F_AGENT))

@@ -256,7 +256,8 @@ static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, s
 		return;
 	if (!active && !sock && (setting->flags & WEFT_SETTING_F_SECURE) && weft_sockops_accepted(sk, tp, &tunnelled, &attested))
 		return;
-	if (!active && !sock && (setting->flags & WEFT_SETTING_F_METRICS)) {
+	/* In the secure lane also where nothing is counted: who judges again what is open has no other list of it. */
+	if (!active && !sock && (setting->flags & (WEFT_SETTING_F_METRICS | WEFT_SETTING_F_SECURE))) {
 		weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
 		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_SERVER, &local, &remote);
 		if (sock && bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))

@@ -67,13 +67,13 @@ __attribute__((noinline)) int weft_secure_way(__u64 addr_high, __u64 addr_low, _
 	if (capture) {
 		own = weft_secure_own(capture, &at);
 		if (weft_addr_is_unset(own))
-			own = NULL; /* of that family it has none, and no way there */
+			own = NULL; /* of that family it had none when it was attached; it may have got one since */
 	}
 	if (own && weft_addr_equal(own, &at))
 		return 0; /* to itself, and that leaves no pod */
-	if (own && (workload->flags & WEFT_WORKLOAD_F_TUNNEL) &&
+	if (capture && (workload->flags & WEFT_WORKLOAD_F_TUNNEL) &&
 	    (!(workload->flags & WEFT_WORKLOAD_F_LOCAL) || (setting->flags & WEFT_SETTING_F_ENCRYPT_SAME_NODE)))
-		return WEFT_SOCK_F_TRANSLATED | WEFT_SOCK_F_SECURE;
+		return own ? WEFT_SOCK_F_TRANSLATED | WEFT_SOCK_F_SECURE : WEFT_REASON(IDENTITY_REQUIRED);
 	from.addr = own;
 	if (own && (workload->flags & WEFT_WORKLOAD_F_LOCAL))
 		from.source = weft_judge_source(capture->workload);

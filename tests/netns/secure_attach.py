@@ -132,6 +132,41 @@ def test_enrolled_by_namespace(lab):
     as_before(lab, lab.holder)
 
 
+def test_another_pods_address(lab):
+    """A pod may write whatever it likes on its interface: who it is to the kernel says its record."""
+    def row():
+        return next(packed for packed in (bytes(r["value"]["addr"][0]["w"][3].to_bytes(4, sys.byteorder)) for r in lab.two.maps("weft_capture"))
+                    if packed in addresses)
+
+    addresses = {socket.inet_aton(lab.web.ip), socket.inet_aton(lab.holder.ip)}
+    ip(lab.web.netns, f"addr del {lab.web.ip}/24 dev eth0")
+    ip(lab.web.netns, f"addr add {lab.holder.ip}/32 dev eth0")
+    try:
+        ip(lab.web.netns, f"addr add {lab.web.ip}/24 dev eth0")
+        lab.two.stop()
+        lab.two.start()
+        wait_attached(lab.web)
+        equal(socket.inet_ntoa(row()), lab.web.ip, "the address that is attested")
+    finally:
+        ip(lab.web.netns, f"addr del {lab.holder.ip}/32 dev eth0")
+
+
+def test_an_address_that_its_record_gets(lab):
+    """It is the pod's from then on."""
+    def families():
+        return sorted(sum(any(addr["w"]) for addr in row["value"]["addr"]) for row in lab.two.maps("weft_capture"))
+
+    one = enrolled(lab.web)
+    one["status"]["podIPs"] = [{"ip": lab.web.ip}]
+    lab.two.write("pods.yaml", [enrolled(lab.client), one])
+    lab.two.stop()
+    lab.two.start()
+    wait_attached(lab.web)
+    equal(families(), [1], "families")
+    lab.two.write("pods.yaml", [enrolled(lab.client), enrolled(lab.web)])
+    wait_for(lambda: families() == [2], lambda: f"the other family to be known: {families()}")
+
+
 def test_a_port_that_an_application_holds(lab):
     """Is named, with who needs it; the pod is left as it is."""
     for port in (15001, HBONE):

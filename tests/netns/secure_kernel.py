@@ -370,6 +370,20 @@ def test_other_clients(lab):
     gone(lab, "weft_captured")
 
 
+def test_a_family_that_came_later(lab):
+    """An address that the pod got after it was attached: the agent cannot take what leaves from there, and plaintext it must not be."""
+    lab.kit("attach", f"/run/netns/{lab.client.netns}", cookie(lab, lab.client), lab.client.ip, "::", WORKLOAD["client"])
+    try:
+        for address in (lab.remote.ip6, "fd96::2"):
+            before = lab.counter("identity_required")
+            with fails(errno.ECONNREFUSED, errno.EPERM):
+                lab.client.connect(address, 80)
+            equal(lab.counter("identity_required"), before + 1, f"identity_required, at {address}")
+        equal(lab.client.who(lab.web.ip6, 80), "web", "within the node it goes")
+    finally:
+        attach(lab, "client")
+
+
 def test_agent_is_not_there(lab):
     """Nobody listens: connect() fails at once, and nothing stays behind."""
     agent = lab.agents["other"]
@@ -479,6 +493,31 @@ def test_plaintext_from_outside(lab):
         lab.web.connect(lab.web.ip, 80).close()
     finally:
         set_policy(lab, "web", 0)
+
+
+def test_addresses_that_no_record_has(lab):
+    """They would be a way around the pod's policies."""
+    outside = Pod(lab, "beyond", lab.stranger.netns, lab.stranger.ip, lab.stranger.ip6, cgroup2_root())
+    lab.pods["beyond"] = outside
+    second = [(socket.AF_INET, "10.231.0.9", "10.231.0.1", 24), (socket.AF_INET6, "fdca::9", "fdca::1", 64)]
+    for family, own, near, bits in second:
+        more = ["nodad"] if family == socket.AF_INET6 else []
+        sh("ip", "-n", lab.web.netns, "addr", "add", f"{own}/{bits}", "dev", "eth0", *more)
+        sh("ip", "-n", lab.stranger.netns, "addr", "add", f"{near}/{bits}", "dev", "eth0", *more)
+    try:
+        set_policy(lab, "web", STRICT)
+        for family, own, _, _ in second:
+            before = lab.counter("policy_unknown")
+            with fails(errno.ECONNREFUSED):
+                outside.connect(own, 80)
+            equal(lab.counter("policy_unknown"), before + 1, f"policy_unknown, at {own}")
+            lab.web.connect(own, 80).close()
+        lab.web.connect("127.0.0.1", 80).close()
+    finally:
+        set_policy(lab, "web", 0)
+        for _, own, near, bits in second:
+            sh("ip", "-n", lab.web.netns, "addr", "del", f"{own}/{bits}", "dev", "eth0")
+            sh("ip", "-n", lab.stranger.netns, "addr", "del", f"{near}/{bits}", "dev", "eth0")
 
 
 def checksum(data):

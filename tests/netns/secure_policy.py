@@ -148,6 +148,23 @@ def test_strict_cuts_live_plaintext(lab):
             still_open(good)
 
 
+def test_strict_cuts_live_plaintext_that_is_not_counted(lab):
+    """MeshConfig's metrics say what is counted, not what is judged again."""
+    def switch(on):
+        write_all(lab, "mesh.yaml", [mesh_config(metrics={"enabled": on})])
+        wait_for(lambda: bool(lab.two.maps("weft_setting")[0]["value"]["flags"] & 2) == on, f"metrics to be {on}")
+
+    switch(False)
+    try:
+        with lab.stranger.connect(lab.web.ip, 80) as made:
+            read_ends(made)
+            still_open(made)
+            with policy(lab, peer_authentication("STRICT")):
+                is_cut(made, what="plaintext that STRICT forbids now")
+    finally:
+        switch(True)
+
+
 def test_dry_run_only_counts(lab):
     only = authorization_policy("dry", rules=[from_principals(spiffe(lab.alice))], labels={"app": "web"}, annotations={"istio.io/dry-run": "true"})
     with policy(lab, only):

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/table.h"
 
 #define FILE_NAME "attached"
 #define MAX_FILE (1u << 20)
@@ -28,6 +29,7 @@ struct weft_attachment {
 	char *who; /* NAMESPACE/NAME */
 	uint32_t workload;
 	uint64_t cookie; /* 0: not attached */
+	uint64_t addresses; /* hash of those that the record has, of which main takes the pod's */
 	uint16_t port; /* with -EADDRINUSE: which one */
 	int error; /* of the last try */
 	bool current; /* main has it like this */
@@ -68,6 +70,7 @@ static struct weft_attachment *attachment_new(struct weft_control *control, cons
 static int want(void *context, const struct weft_attached *attached)
 {
 	struct weft_control *control = context;
+	uint64_t addresses = weft_hash64(attached->addr, attached->addr_count * sizeof(*attached->addr), 0);
 	struct weft_attachment *attachment;
 	char *who;
 
@@ -85,6 +88,9 @@ static int want(void *context, const struct weft_attached *attached)
 		attachment->who = who;
 		attachment->current = false;
 	}
+	if (attachment->addresses != addresses)
+		attachment->current = false;
+	attachment->addresses = addresses;
 	attachment->workload = attached->workload;
 	attachment->error = attached->identity[0] ? 0 : -ENOKEY;
 	attachment->wanted = attached->identity[0];
@@ -185,7 +191,7 @@ static void explain(const struct weft_attachment *attachment, struct weft_err *e
 		{ -ENOENT, "does not exist" },
 		{ -EINVAL, "is no network namespace" },
 		{ -EACCES, "is a process's and weftd may not look at it: give it CAP_SYS_PTRACE, or the namespace a name in /run/netns" },
-		{ -EADDRNOTAVAIL, "has no address yet" },
+		{ -EADDRNOTAVAIL, "has no address yet that its record has too" },
 		{ -EOPNOTSUPP, "cannot be in the secure lane on this kernel, which lacks sk_lookup: see `weft feature list`" },
 		{ -EXDEV, "cannot be in the secure lane: weftd runs outside of the cgroup subtree of --cgroup, so that its connections cannot be told from "
 			  "others; start it below, or give a --cgroup that holds it" },

@@ -123,6 +123,8 @@ int weft_main_each_pod(const struct weft_main *role, int (*each)(void *context, 
 /* ---- inside a pod ---- */
 
 struct inside {
+	const struct weft_kernel *kernel;
+	uint32_t workload;
 	const uint16_t *had; /* families of listeners that are there */
 	int listener[PORTS]; /* made here, or -1 */
 	uint16_t family[PORTS];
@@ -171,11 +173,19 @@ static int add_listener(struct inside *inside, size_t i)
 	return weft_err_set(&inside->err, r, "cannot listen on port %u in the pod: %m", ports[i]);
 }
 
+/* A pod may give itself any address, also another pod's: its own are those that control knows of. */
+static bool is_its(void *context, const struct weft_addr *addr)
+{
+	const struct inside *inside = context;
+
+	return weft_kernel_workload_at(inside->kernel, addr) == inside->workload;
+}
+
 static int set_up(void *context)
 {
 	struct inside *inside = context;
 	bool v6;
-	int r = weft_pod_addresses(inside->addr, &inside->err);
+	int r = weft_pod_addresses(is_its, inside, inside->addr, &inside->err);
 
 	for (size_t i = 0; r == 0 && i < PORTS; i++)
 		if (!inside->had[i])
@@ -210,7 +220,9 @@ static void keep(struct weft_main *role, const struct weft_main_pod *pod, size_t
 static int attach(struct weft_main *role, struct weft_main_pod *pod, uint32_t workload, uint64_t *ret_port, struct weft_err *err)
 {
 	bool was_there = pod->family[0] && pod->family[1], changed;
-	weft_cleanup(close_listeners) struct inside inside = { .had = pod->family, .listener = { -1, -1 } };
+	weft_cleanup(close_listeners) struct inside inside = {
+		.kernel = role->kernel, .workload = workload, .had = pod->family, .listener = { -1, -1 }
+	};
 	struct weft_capture row = { .workload = workload, .port = htons(WEFT_PORT_OUTBOUND) };
 	int r = weft_netns_run(pod->netns, set_up, &inside);
 

@@ -55,6 +55,7 @@ struct link {
 	uint32_t number;
 	uint64_t told; /* stamp of the last news that it has */
 	bool holding; /* an answer that had no room: nothing more is read until it is out */
+	bool *gone; /* where on_link() is at it: to be set when it is freed */
 	struct weft_keys_message held;
 };
 
@@ -229,6 +230,8 @@ static int send_news(struct link *link, const struct news *news)
 
 static void link_close(struct link *link)
 {
+	if (link->gone)
+		*link->gone = true;
 	DL_DELETE(link->keys->links, link);
 	sd_event_source_disable_unref(link->io);
 	close(link->fd);
@@ -349,6 +352,7 @@ static int take_message(struct link *link, const struct weft_keys_message *messa
 static int on_link(sd_event_source *source, int fd, uint32_t revents, void *context)
 {
 	struct link *link = context;
+	bool gone = false;
 	char name[32];
 	int r = 0;
 
@@ -357,6 +361,7 @@ static int on_link(sd_event_source *source, int fd, uint32_t revents, void *cont
 		link_flush(link);
 		return 0;
 	}
+	link->gone = &gone;
 	for (int i = 0; r == 0 && i < BURST; i++) {
 		struct weft_keys_message message;
 		weft_close_on_exit int came = -1;
@@ -364,25 +369,30 @@ static int on_link(sd_event_source *source, int fd, uint32_t revents, void *cont
 
 		r = weft_keys_receive(fd, link->proxy ? WEFT_KEYS_FROM_PROXY : WEFT_KEYS_FROM_CONTROL, MSG_DONTWAIT, &message, &came, &err);
 		if (r == -EAGAIN)
-			return 0;
+			break;
 		if (r == 0)
 			r = take_message(link, &message, came, &err);
+		/* What is wanted anew is news, which are sent at once: he who asked may turn out to be dead. */
+		if (gone)
+			return 0;
 		if (r == 0)
 			continue;
 		if (link->holding && r != -EPIPE && r != -ECONNRESET) {
 			await(link, EPOLLOUT);
 			if (r != -EAGAIN)
 				sd_event_source_set_enabled(link->keys->retry, SD_EVENT_ONESHOT);
-			return 0;
+			break;
 		}
 		if (r == -ENOMEM) {
 			weft_error("%s", err.text);
-			return 0;
+			break;
 		}
 		if (r != -ECONNRESET && r != -EPIPE)
 			weft_error("%s: %s; not listening to it any more", link_name(link, name), err.text);
 		link_close(link);
+		return 0;
 	}
+	link->gone = NULL;
 	return 0;
 }
 

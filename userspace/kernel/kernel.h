@@ -102,6 +102,8 @@ int weft_kernel_sees_agent(const struct weft_kernel *kernel, struct weft_err *er
 int weft_kernel_attach_netns(struct weft_kernel *kernel, int netns, uint64_t cookie, const struct weft_capture *row, struct weft_err *err);
 /* One that is not attached is no error. Connections that are captured already go on. */
 int weft_kernel_detach_netns(struct weft_kernel *kernel, uint64_t cookie);
+/* Whose address that is by weft_workload_at; 0: nobody's. */
+uint32_t weft_kernel_workload_at(const struct weft_kernel *kernel, const struct weft_addr *addr);
 /* Appends the cookies (__u64) of the network namespaces that are attached; those that are gone were swept when the instance was opened. */
 int weft_kernel_attached(const struct weft_kernel *kernel, struct weft_buf *cookies);
 /*

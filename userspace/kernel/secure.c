@@ -260,6 +260,13 @@ int weft_kernel_detach_netns(struct weft_kernel *kernel, uint64_t cookie)
 	return r;
 }
 
+uint32_t weft_kernel_workload_at(const struct weft_kernel *kernel, const struct weft_addr *addr)
+{
+	uint32_t workload;
+
+	return bpf_map_lookup_elem(kernel->maps[WEFT_MAP_WORKLOAD_AT], addr, &workload) < 0 ? 0 : workload;
+}
+
 static int list_one(uint64_t cookie, const char *path, void *context)
 {
 	uint32_t inode;

@@ -1068,9 +1068,12 @@ int weft_compile_source(struct weft_model *model, struct weft_entry *entry)
 					 (strcmp(entry->name, model->node) == 0 ? WEFT_FRONTEND_F_THIS_NODE : 0)
 			};
 		} else {
-			/* An address is handed on while its last pod still terminates: the new holder counts. */
+			/*
+			 * An address is handed on while its last pod still terminates: the new holder counts. That of a pod comes
+			 * from its node, that of a WorkloadEntry from whoever wrote it: else he would choose whose policies hold there.
+			 */
 			claim.key.map = WEFT_MAP_WORKLOAD_AT;
-			claim.rank = resource->meta.deleting;
+			claim.rank = (pod ? 0 : 2) + resource->meta.deleting;
 			claim.value.workload = entry->workload;
 		}
 		r = add_claim(&entry->claim, &entry->claim_count, &entry->claim_room, &claim);

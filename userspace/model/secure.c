@@ -500,6 +500,13 @@ static int tell_beyond(struct building *b, const struct weft_entry *entry, const
 				 deny ? "denies all" : "allows nothing");
 }
 
+/* The hash is quick and no more: whoever may write policies can make one of his meet another's. */
+static bool is_set(const struct weft_secure_set *set, uint64_t hash, bool local, const struct weft_buf *block)
+{
+	return set->hash == hash && set->local == local && set->block.size == block->size &&
+	       memcmp(set->block.data, block->data, block->size) == 0;
+}
+
 /* *ret_set: index from 1, or 0. */
 static int make_set(struct building *b, const struct weft_entry *entry, const struct weft_set_from *from, bool local,
 		    uint32_t *ret_set)
@@ -522,7 +529,7 @@ static int make_set(struct building *b, const struct weft_entry *entry, const st
 		return 0;
 	set.hash = weft_hash64(block.data, block.size, local);
 	for (size_t i = 0; i < sets->count; i++)
-		if (sets->item[i].hash == set.hash && sets->item[i].local == local) {
+		if (is_set(&sets->item[i], set.hash, local, &block)) {
 			*ret_set = (uint32_t)i + 1;
 			return 0;
 		}
@@ -768,7 +775,7 @@ static bool is_id_taken(const struct weft_secure_sets *sets, uint32_t id)
 static const struct weft_secure_set *find_set(const struct weft_secure_sets *sets, const struct weft_secure_set *like)
 {
 	for (size_t i = 0; i < sets->count; i++)
-		if (sets->item[i].hash == like->hash && sets->item[i].local == like->local)
+		if (is_set(&sets->item[i], like->hash, like->local, &like->block))
 			return &sets->item[i];
 	return NULL;
 }

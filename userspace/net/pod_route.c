@@ -269,26 +269,38 @@ static bool usable(struct rtnl_addr *addr)
 	       !(rtnl_addr_get_flags(addr) & (IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_SECONDARY));
 }
 
+struct search {
+	bool (*is_its)(void *context, const struct weft_addr *addr);
+	void *context;
+	struct weft_addr found[2];
+};
+
 static void take_address(struct nl_object *object, void *context)
 {
 	struct rtnl_addr *addr = (struct rtnl_addr *)object;
 	struct nl_addr *local = rtnl_addr_get_local(addr);
-	struct weft_addr *to = context;
 	unsigned int at = rtnl_addr_get_family(addr) == AF_INET6;
+	struct search *search = context;
+	struct weft_addr own;
 
-	if (!local || !usable(addr) || !nothing(&to[at]))
+	if (!local || !usable(addr) || !nothing(&search->found[at]))
 		return;
 	if (at == 0 && nl_addr_get_len(local) == 4)
-		to[0] = (struct weft_addr){ { 0, 0, WEFT_ADDR_V4_MAPPED, *(const __be32 *)nl_addr_get_binary_addr(local) } };
-	else if (at == 1 && nl_addr_get_len(local) == sizeof(to[1]))
-		memcpy(&to[1], nl_addr_get_binary_addr(local), sizeof(to[1]));
+		own = (struct weft_addr){ { 0, 0, WEFT_ADDR_V4_MAPPED, *(const __be32 *)nl_addr_get_binary_addr(local) } };
+	else if (at == 1 && nl_addr_get_len(local) == sizeof(own))
+		memcpy(&own, nl_addr_get_binary_addr(local), sizeof(own));
+	else
+		return;
+	if (search->is_its(search->context, &own))
+		search->found[at] = own;
 }
 
-int weft_pod_addresses(struct weft_addr ret_addr[2], struct weft_err *err)
+int weft_pod_addresses(bool (*is_its)(void *context, const struct weft_addr *addr), void *context, struct weft_addr ret_addr[2],
+		       struct weft_err *err)
 {
 	weft_cleanup(free_sock) struct nl_sock *sock = NULL;
 	weft_cleanup(free_cache) struct nl_cache *cache = NULL;
-	struct weft_addr found[2] = { 0 };
+	struct search search = { .is_its = is_its, .context = context };
 	int r = open_netlink(&sock, err);
 
 	if (r < 0)
@@ -296,9 +308,9 @@ int weft_pod_addresses(struct weft_addr ret_addr[2], struct weft_err *err)
 	r = from_nl(rtnl_addr_alloc_cache(sock, &cache));
 	if (r < 0)
 		return weft_err_set(err, r, "cannot list the pod's addresses: %m");
-	nl_cache_foreach(cache, take_address, found);
-	if (nothing(&found[0]) && nothing(&found[1]))
-		return weft_err_set(err, EADDRNOTAVAIL, "the pod has no address yet");
-	memcpy(ret_addr, found, sizeof(found));
+	nl_cache_foreach(cache, take_address, &search);
+	if (nothing(&search.found[0]) && nothing(&search.found[1]))
+		return weft_err_set(err, EADDRNOTAVAIL, "the pod has no address yet that its record has too");
+	memcpy(ret_addr, search.found, sizeof(search.found));
 	return 0;
 }

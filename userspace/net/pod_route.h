@@ -29,9 +29,10 @@ int weft_pod_route_add(bool v6, struct weft_err *err);
 int weft_pod_route_remove(struct weft_err *err);
 
 /*
- * The first global address of each family of this thread's network namespace, of interfaces that are up but for lo: IPv4
- * v4-mapped in ret_addr[0], IPv6 in [1]; :: where there is none. -EADDRNOTAVAIL: there is neither.
+ * The first global address of each family of this thread's network namespace, of interfaces that are up but for lo, that
+ * is_its(context, address) takes: IPv4 v4-mapped in ret_addr[0], IPv6 in [1]; :: where there is none. -EADDRNOTAVAIL: there is neither.
  */
-int weft_pod_addresses(struct weft_addr ret_addr[2], struct weft_err *err);
+int weft_pod_addresses(bool (*is_its)(void *context, const struct weft_addr *addr), void *context, struct weft_addr ret_addr[2],
+		       struct weft_err *err);
 
 #endif

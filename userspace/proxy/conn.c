@@ -157,12 +157,16 @@ static void handshakes_add(struct weft_hbone_conn *conn)
 /* A good peer's handshake takes milliseconds, so that the oldest of a thousand is one that was begun to be in the way. */
 static void make_room(struct weft_hbone *hbone)
 {
-	struct weft_hbone_conn *oldest = hbone->handshakes;
+	struct weft_hbone_conn *oldest = NULL;
 
 	if (hbone->handshaking < HANDSHAKES && (!hbone->handshaking || hbone->count <= hbone->limits.connections))
 		return;
-	while (oldest->wait_next)
-		oldest = oldest->wait_next;
+	/* Ours are for our own pods, and as many as these want: what comes from outside is what can be too much. */
+	for (struct weft_hbone_conn *conn = hbone->handshakes; conn; conn = conn->wait_next)
+		if (conn->server)
+			oldest = conn;
+	if (!oldest)
+		return;
 	weft_hbone_count(hbone, WEFT_COUNTED_ABUSE);
 	weft_conn_fail(oldest, WEFT_HBONE_UNREACHABLE, "the handshake was given up: %u others are under way", hbone->handshaking);
 }

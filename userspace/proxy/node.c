@@ -921,6 +921,11 @@ static int ask_original(struct weft_node *node, struct accepted *accepted)
 		    addr_label(&accepted->remote, accepted->remote_port).text, accepted->local_port);
 		return -EACCES;
 	}
+	/* The kernel finds it by address, and a pod may give itself another pod's: what that one asked for is not this one's. */
+	if (accepted->original.netns != accepted->netns) {
+		fail_accepted(node, accepted, WEFT_PROXY_COUNT_LOOP, "that was asked for from another network namespace");
+		return -EACCES;
+	}
 	if (!WEFT_PORT_IS_AGENTS(ntohs(accepted->original.endpoint_port)))
 		return 0;
 	fail_accepted(node, accepted, WEFT_PROXY_COUNT_LOOP, "the port is the agent's own there: it would call the mesh from within");

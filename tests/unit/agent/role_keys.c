@@ -260,6 +260,26 @@ static void test_identities_for_all(void **state)
 	X509_free(leaf);
 }
 
+/* It has asked, and hears of the answer no more: the link must not be used after that. */
+static void test_asker_dies(void **state)
+{
+	struct lab *lab = *state;
+
+	want(lab, WEFT_KEYS_SOURCE_EMBEDDED, "cluster.local", 3600, CART, NULL);
+	await_pairs(lab, lab->control, WEFT_KEYS_TO_CONTROL, 1);
+	await(lab, lab->control, WEFT_KEYS_TO_CONTROL, WEFT_KEYS_STATE);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(kill(lab->pid, SIGSTOP), 0);
+		want(lab, WEFT_KEYS_SOURCE_EMBEDDED, "cluster.local", 3600, i % 2 ? CART : WEB, NULL);
+		close(lab->control);
+		lab->control = -1;
+		assert_int_equal(kill(lab->pid, SIGCONT), 0);
+		await(lab, lab->proxy[0], WEFT_KEYS_TO_PROXY, WEFT_KEYS_GONE);
+		link_up(lab, WEFT_LINK_CONTROL_KEYS, 0, &lab->control);
+		await(lab, lab->control, WEFT_KEYS_TO_CONTROL, WEFT_KEYS_IDENTITY);
+	}
+}
+
 static void test_gone(void **state)
 {
 	struct lab *lab = *state;
@@ -500,6 +520,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_identities_for_all, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_gone, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_asker_dies, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_renewal, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_domain_changed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_answers_are_judged, set_up, tear_down),

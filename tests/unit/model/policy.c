@@ -3,7 +3,9 @@
 #include "lib.h"
 
 #include "base/addr.h"
+#include "base/table.h"
 #include "model/mesh.h"
+#include "model/state.h"
 
 #define MESH                                                                                                                \
 	"apiVersion: v1\nkind: Node\nmetadata: {name: here, labels: {topology.kubernetes.io/region: eu}}\n"                 \
@@ -491,6 +493,121 @@ static void one_number_for_one_identity(void **state)
 
 /* ---- what a commit tells ---- */
 
+/* Its policies, and whom clients expect there, would be those of whoever writes such an entry. */
+static void a_pods_address_is_the_pods(void **state)
+{
+	weft_cleanup(fixture_done) struct fixture f;
+	struct weft_mesh_workload workload;
+	struct weft_addr addr;
+
+	(void)state;
+	start(&f, "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: squatter, namespace: bank, creationTimestamp: "
+		  "\"2001-01-01T00:00:00Z\", labels: {istio.io/dataplane-mode: ambient}}\nspec: {address: 10.1.0.1}\n"
+		  MTLS("mesh", "shop", "{mtls: {mode: STRICT}}"));
+	assert_int_equal(weft_addr_parse("10.1.0.1", &addr), 0);
+	assert_int_equal(weft_mesh_by_addr(&f.mesh, &addr, &workload), 0);
+	assert_string_equal(workload.name, "web");
+	load(f.model, "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop, deletionTimestamp: \"2025-01-01T00:00:00Z\", labels: {app: web}, "
+		      "annotations: {weft.dev/netns: web}}\nspec: {nodeName: here, serviceAccountName: web}\nstatus: {podIPs: [{ip: 10.1.0.1}]}\n");
+	settle(&f);
+	assert_int_equal(weft_mesh_by_addr(&f.mesh, &addr, &workload), 0);
+	assert_string_equal(workload.name, "web");
+}
+
+/* As weft_hash64() goes on from word to word. */
+static uint64_t hash_on(uint64_t hash, uint64_t word)
+{
+	__extension__ unsigned __int128 product = (unsigned __int128)(hash ^ word) * 0xff51afd7ed558ccdull;
+
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static uint64_t hash_until(const struct weft_buf *block, size_t end)
+{
+	uint64_t hash = 1 ^ block->size * 0x9e3779b97f4a7c15ull, word;
+
+	for (size_t at = 0; at < end; at += sizeof(word)) {
+		memcpy(&word, block->data + at, sizeof(word));
+		hash = hash_on(hash, word);
+	}
+	return hash;
+}
+
+static bool is_alnum(uint64_t word)
+{
+	for (; word; word >>= 8)
+		if (!((word & 0xff) >= 'a' && (word & 0xff) <= 'z') && !((word & 0xff) >= 'A' && (word & 0xff) <= 'Z') &&
+		    !((word & 0xff) >= '0' && (word & 0xff) <= '9'))
+			return false;
+	return true;
+}
+
+static const struct weft_buf *block_of(const struct fixture *f, const char *name)
+{
+	const struct weft_secure_set *set = weft_secure_set_of(f->model, id_of(f, name));
+
+	assert_non_null(set);
+	return &set->block;
+}
+
+static void load_allow(struct fixture *f, const char *namespace, const char *principal)
+{
+	char yaml[512];
+
+	snprintf(yaml, sizeof(yaml), POLICY("p", "%s", "{rules: [{from: [{source: {principals: [\"%s\"]}}]}]}"), namespace, principal);
+	load(f->model, yaml);
+}
+
+/* Whose policy is whose must not hang on a hash: a tenant would write a policy that takes the place of another tenant's. */
+static void sets_of_one_hash_are_two(void **state)
+{
+	weft_cleanup(fixture_done) struct fixture f;
+	const struct weft_buf *mine, *other;
+	struct weft_workload *row[2];
+	uint64_t before, target, words[2] = { 0 };
+	char principal[] = "firstwrdsecondwrd.bank";
+	uint32_t id[2];
+	size_t at;
+
+	(void)state;
+	start(&f, "apiVersion: v1\nkind: Pod\nmetadata: {name: vault, namespace: bank, labels: {istio.io/dataplane-mode: ambient}, "
+		  "annotations: {weft.dev/netns: vault}}\nspec: {nodeName: here}\nstatus: {podIP: 10.1.0.3}\n");
+	load_allow(&f, "shop", principal);
+	load_allow(&f, "bank", "cluster.local.ns.bank.");
+	settle(&f);
+	mine = block_of(&f, "web");
+	other = block_of(&f, "vault");
+	assert_int_equal(mine->size, other->size);
+	at = (size_t)((char *)memmem(mine->data, mine->size, "firstwrd", 8) - mine->data);
+	assert_int_equal(at % 8, 0);
+	before = hash_until(mine, at);
+	/* The word behind the first is what makes both the same; it has to be text. */
+	memcpy(&target, other->data + at + 8, sizeof(target));
+	target ^= hash_until(other, at + 8);
+	for (uint64_t n = 0; n < 1u << 24 && !words[1]; n++) {
+		for (int i = 0; i < 8; i++)
+			((char *)words)[i] = (char)('a' + (n >> 3 * i & 7));
+		if (is_alnum(target ^ hash_on(before, words[0])))
+			words[1] = target ^ hash_on(before, words[0]);
+	}
+	assert_true(words[1]);
+	memcpy(principal, words, sizeof(words));
+	memcpy(principal + 16, other->data + at + 16, 6);
+	load_allow(&f, "shop", principal);
+	settle(&f);
+	mine = block_of(&f, "web");
+	other = block_of(&f, "vault");
+	assert_int_equal(weft_hash64(mine->data, mine->size, 1), weft_hash64(other->data, other->size, 1));
+	for (int i = 0; i < 2; i++) {
+		id[i] = id_of(&f, i ? "vault" : "web");
+		row[i] = toy_big_find(f.toy, WEFT_MAP_WORKLOAD, &id[i]);
+		assert_non_null(row[i]);
+	}
+	assert_int_not_equal(row[0]->policy, row[1]->policy);
+	assert_true(judge(&f, "vault", "spiffe://cluster.local.ns.bank.", FAR, 80).allowed);
+	assert_false(judge(&f, "web", "spiffe://cluster.local.ns.bank.", FAR, 80).allowed);
+}
+
 static void who_is_judged_again(void **state)
 {
 	weft_cleanup(fixture_done) struct fixture f;
@@ -680,6 +797,8 @@ int main(void)
 		cmocka_unit_test(nothing_is_there_where_nobody_takes_part),
 		cmocka_unit_test(attaching_at_run_time),
 		cmocka_unit_test(one_number_for_one_identity),
+		cmocka_unit_test(a_pods_address_is_the_pods),
+		cmocka_unit_test(sets_of_one_hash_are_two),
 		cmocka_unit_test(who_is_judged_again),
 		cmocka_unit_test(a_map_that_is_too_small_is_named),
 		cmocka_unit_test(in_words),

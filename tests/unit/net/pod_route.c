@@ -153,6 +153,14 @@ static void test_a_route_of_another(void **unused)
 	assert_string_equal(after, before);
 }
 
+/* All but one. */
+static bool is_its(void *context, const struct weft_addr *addr)
+{
+	char text[WEFT_ADDR_TEXT];
+
+	return strcmp(weft_addr_format(addr, text), context) != 0;
+}
+
 static void test_addresses(void **unused)
 {
 	struct weft_addr addr[2];
@@ -161,15 +169,17 @@ static void test_addresses(void **unused)
 
 	(void)unused;
 	need_root();
-	assert_int_equal(weft_pod_addresses(addr, &err), -EADDRNOTAVAIL);
+	assert_int_equal(weft_pod_addresses(is_its, (void *)"10.1.2.99", addr, &err), -EADDRNOTAVAIL);
 	assert_int_equal(system("ip addr add 192.0.2.9/32 dev lo && ip addr add 169.254.7.7/16 scope link dev eth0"), 0);
-	assert_int_equal(weft_pod_addresses(addr, &err), -EADDRNOTAVAIL);
-	assert_int_equal(system("ip addr add 10.1.2.3/24 dev eth0 && ip addr add 10.1.2.4/24 dev eth0"), 0);
-	assert_int_equal(weft_pod_addresses(addr, &err), 0);
+	assert_int_equal(weft_pod_addresses(is_its, (void *)"10.1.2.99", addr, &err), -EADDRNOTAVAIL);
+	assert_int_equal(system("ip addr add 10.1.2.99/24 dev eth0"), 0);
+	assert_int_equal(weft_pod_addresses(is_its, (void *)"10.1.2.99", addr, &err), -EADDRNOTAVAIL);
+	assert_int_equal(system("ip addr add 10.1.2.3/32 dev eth0 && ip addr add 10.1.2.4/32 dev eth0"), 0);
+	assert_int_equal(weft_pod_addresses(is_its, (void *)"10.1.2.99", addr, &err), 0);
 	assert_string_equal(weft_addr_format(&addr[0], text), "10.1.2.3");
 	assert_string_equal(weft_addr_format(&addr[1], text), "::");
 	assert_int_equal(system("ip addr add fd12::5/64 dev eth0 nodad"), 0);
-	assert_int_equal(weft_pod_addresses(addr, &err), 0);
+	assert_int_equal(weft_pod_addresses(is_its, (void *)"10.1.2.99", addr, &err), 0);
 	assert_string_equal(weft_addr_format(&addr[1], text), "fd12::5");
 }
 

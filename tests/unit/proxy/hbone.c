@@ -709,6 +709,40 @@ static void stalled_handshakes(void **state)
 	lab_free(lab);
 }
 
+/* What comes from outside must not end what our own pods have begun. */
+static void stalled_handshakes_push_out_their_like(void **state)
+{
+	enum { STALLED = 1100 };
+	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .handshake_ms = 60000 });
+	int *stalled = malloc(STALLED * sizeof(*stalled)), client, silent, door;
+	struct seen seen;
+	uint16_t port;
+
+	(void)state;
+	silent = lab_listen(&port);
+	client = lab_open_with(lab, &seen, &(struct weft_hbone_open){ .port = port });
+	LAB_UNTIL(lab, lab->here.hbone->handshaking == 1);
+	door = lab_listen(&port);
+	for (int i = 0; i < STALLED; i++) {
+		int fd = -1;
+
+		stalled[i] = lab_connect(port);
+		LAB_UNTIL(lab, (fd = accept4(door, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0);
+		assert_int_equal(weft_hbone_accept(lab->here.hbone, lab->here.identity, fd, 1), 0);
+	}
+	assert_int_equal(lab->here.hbone->handshaking, 1024);
+	lab_step(lab);
+	assert_false(seen.ended);
+	close(client);
+	for (int i = 0; i < STALLED; i++)
+		close(stalled[i]);
+	close(door);
+	close(silent);
+	LAB_UNTIL(lab, lab->here.hbone->handshaking <= 1);
+	free(stalled);
+	lab_free(lab);
+}
+
 /* Connections that are up are never given up for new ones. */
 static void cap_on_connections(void **state)
 {
@@ -1036,6 +1070,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(silence_is_noticed_and_pings_are_answered),
 		cmocka_unit_test(unanswered_connect),
 		cmocka_unit_test(stalled_handshakes),
+		cmocka_unit_test(stalled_handshakes_push_out_their_like),
 		cmocka_unit_test(cap_on_connections),
 		cmocka_unit_test_setup_teardown(recheck, setup, teardown),
 		cmocka_unit_test_setup_teardown(keys_elsewhere, setup, teardown),

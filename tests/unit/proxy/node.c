@@ -475,6 +475,7 @@ static int set_up(void **state)
 	sentences = 0;
 	said[0] = '\0';
 	not_after = time(NULL) + 3600;
+	original.netns = NETNS;
 	original.workload = 1;
 	original.peer = 2;
 	original.service = 7;
@@ -612,6 +613,24 @@ static void whoever_calls_the_agent_itself_is_reset(void **state)
 	assert_contains(said, "it would call the mesh from within");
 	assert_reset(second);
 	assert_int_equal(counted(WEFT_PROXY_COUNT_LOOP), 2);
+	assert_int_equal(told.opens, 0);
+}
+
+/* A pod with another's address, in the moment in which that one connects, would speak in its name. */
+static void what_another_pod_asked_for_is_nobodys(void **state)
+{
+	struct sockaddr_in at = keep(WEFT_PORT_OUTBOUND);
+	weft_close_on_exit int first = client(&at);
+
+	(void)state;
+	give_trust();
+	give_identity();
+	give_mesh();
+	original.netns = NETNS + 1;
+	run();
+	assert_contains(said, "that was asked for from another network namespace");
+	assert_reset(first);
+	assert_int_equal(counted(WEFT_PROXY_COUNT_LOOP), 1);
 	assert_int_equal(told.opens, 0);
 }
 
@@ -1091,6 +1110,7 @@ int main(void)
 		TEST(without_a_certificate_it_ends_with_a_reset),
 		TEST(an_unknown_peer_is_never_called_in_plaintext),
 		TEST(whoever_calls_the_agent_itself_is_reset),
+		TEST(what_another_pod_asked_for_is_nobodys),
 		TEST(what_failed_is_said_in_words),
 		TEST(an_engine_without_room_is_no_leak),
 		TEST(the_engine_is_given_what_it_was_promised),
