@@ -134,6 +134,12 @@ struct inside {
 };
 
 /*
+ * What an application has sent and its proxy does not take yet: 128 KiB, which the kernel counts twice. Left to itself it lets this
+ * grow while a tunnel takes all, and keep what it has when a reader stops. There is no distance to fill on the way within a pod.
+ */
+#define CAPTURED_RECEIVE (128 << 10)
+
+/*
  * On all addresses: a pod may get another one. SO_REUSEADDR is for the time after a detach, when connections that were
  * accepted on the port are still there; it does not let two listen.
  */
@@ -142,9 +148,10 @@ static int listen_on(uint16_t port, uint16_t family)
 	weft_close_on_exit int sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	const struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
 	const struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	int on = 1, off = 0;
+	int on = 1, off = 0, receive = CAPTURED_RECEIVE;
 
 	if (sock < 0 || setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    (port == WEFT_PORT_OUTBOUND && setsockopt(sock, SOL_SOCKET, SO_RCVBUF, &receive, sizeof(receive)) < 0) ||
 	    (family == AF_INET6 && setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
 	    (family == AF_INET6 ? bind(sock, (const struct sockaddr *)&in6, sizeof(in6)) : bind(sock, (const struct sockaddr *)&in, sizeof(in))) < 0 ||
 	    listen(sock, SOMAXCONN) < 0)
