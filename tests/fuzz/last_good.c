@@ -28,8 +28,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	weft_buf_clear(&second);
 	if (weft_last_good_parse_records(text, size, add_again, &first, &err) < 0)
 		return 0;
-	if (weft_last_good_seal(&first, &sealed) < 0 || weft_last_good_parse(sealed.data, sealed.size, add_again, &second, &err) < 0 ||
-	    first.size != second.size || (first.size && memcmp(first.data, second.data, first.size) != 0))
+	if (weft_last_good_seal(&first, &sealed) < 0 ||
+	    weft_last_good_parse(sealed.data, sealed.size, add_again, &second, &err) < 0 || first.size != second.size ||
+	    (first.size && memcmp(first.data, second.data, first.size) != 0))
 		abort();
 	return 0;
 }

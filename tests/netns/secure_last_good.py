@@ -5,6 +5,9 @@
     alice on node-1, web:80 on node-2, whose policy is edited; outside of both nodes: stranger
 """
 
+import os
+import signal
+
 from mesh import *
 
 
@@ -68,6 +71,26 @@ def test_deleted_while_the_agent_was_down(lab):
         lab.two.start()
         wait_attached(lab.web)
         equal(gets_through(lab.stranger, lab.web.ip)[0], "web")
+
+
+def test_what_was_kept_is_damaged(lab):
+    """Whom the refused policy kept out cannot be told: no control changes what is in force, until a person says what is meant."""
+    kept = lab.two.state / "policies"
+    with refused(lab):
+        whole = kept.read_bytes()
+        kept.write_bytes(whole[:-1])
+        pid = lab.two.role("control")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: "policy.yaml: the last good version of what is refused here cannot be told" in lab.two.tail(), lambda: f"the sentence:\n{lab.two.tail()}")
+        for address in (lab.web.ip, lab.web.ip6):
+            is_refused(lab.stranger, address)
+            equal(gets_through(lab.alice, address)[0], "web")
+        equal(kept.read_bytes(), whole[:-1], "the damaged file")
+        lab.two.write("policy.yaml", [strict()])
+        lab.two.wait_for_another("control", pid)
+        wait_for(lambda: kept.read_bytes() == whole, "the file to be whole again")
+        is_refused(lab.stranger, lab.web.ip)
+        gets_through(lab.alice, lab.web.ip)
 
 
 main(topology)

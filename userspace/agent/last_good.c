@@ -16,10 +16,12 @@
 
 bool weft_last_good_kind(enum weft_kind kind)
 {
-	return kind == WEFT_KIND_PEER_AUTHENTICATION || kind == WEFT_KIND_AUTHORIZATION_POLICY || kind == WEFT_KIND_MESH_CONFIG;
+	return kind == WEFT_KIND_PEER_AUTHENTICATION || kind == WEFT_KIND_AUTHORIZATION_POLICY ||
+	       kind == WEFT_KIND_MESH_CONFIG;
 }
 
-int weft_last_good_add(struct weft_buf *records, const char *file, unsigned int line, const struct weft_resource *resource)
+int weft_last_good_add(struct weft_buf *records, const char *file, unsigned int line,
+		       const struct weft_resource *resource)
 {
 	weft_buf_done_on_exit struct weft_buf text = WEFT_BUF_INIT;
 	int r = weft_conf_print(resource, &text);
@@ -68,9 +70,11 @@ static int read_one(struct reader *reader, struct weft_resource **ret_resource)
 
 	if (reader->at == reader->end)
 		return 0;
-	if (!read_number(reader, ' ', FILE_NAME_MAX, &file_size) || !read_number(reader, ' ', WEFT_CONF_MAX_FILE, &text_size) ||
-	    !read_number(reader, '\n', UINT32_MAX, &line) || (size_t)(reader->end - reader->at) < file_size + 1 + text_size ||
-	    memchr(reader->at, '\0', file_size) || reader->at[file_size] != '\n')
+	if (!read_number(reader, ' ', FILE_NAME_MAX, &file_size) ||
+	    !read_number(reader, ' ', WEFT_CONF_MAX_FILE, &text_size) ||
+	    !read_number(reader, '\n', UINT32_MAX, &line) ||
+	    (size_t)(reader->end - reader->at) < file_size + 1 + text_size || memchr(reader->at, '\0', file_size) ||
+	    reader->at[file_size] != '\n')
 		return -EBADMSG;
 	memcpy(file, reader->at, file_size);
 	file[file_size] = '\0';
@@ -86,7 +90,8 @@ static int read_one(struct reader *reader, struct weft_resource **ret_resource)
 	return 1;
 }
 
-int weft_last_good_parse_records(const char *text, size_t size, weft_last_good_each *each, void *context, struct weft_err *err)
+int weft_last_good_parse_records(const char *text, size_t size, weft_last_good_each *each, void *context,
+				 struct weft_err *err)
 {
 	struct reader reader = { text, text + size };
 	struct weft_resource *resource;
@@ -97,7 +102,9 @@ int weft_last_good_parse_records(const char *text, size_t size, weft_last_good_e
 		if (r < 0)
 			break;
 	}
-	return r == -EBADMSG ? weft_err_set(err, EBADMSG, "what stands at byte %zu is not what weft writes there", (size_t)(reader.at - text)) : r;
+	return r == -EBADMSG ? weft_err_set(err, EBADMSG, "what stands at byte %zu is not what weft writes there",
+					    (size_t)(reader.at - text))
+			     : r;
 }
 
 int weft_last_good_parse(const char *text, size_t size, weft_last_good_each *each, void *context, struct weft_err *err)
@@ -108,6 +115,8 @@ int weft_last_good_parse(const char *text, size_t size, weft_last_good_each *eac
 		return weft_err_set(err, EBADMSG, "it does not begin like a file of this version of weft");
 	snprintf(line, sizeof(line), MAGIC "%016" PRIx64 "\n", weft_hash64(text + LINE_SIZE, size - LINE_SIZE, 0));
 	if (memcmp(text, line, LINE_SIZE) != 0)
-		return weft_err_set(err, EBADMSG, "its content does not match the hash in its first line: it was changed or cut short");
+		return weft_err_set(
+			err, EBADMSG,
+			"its content does not match the hash in its first line: it was changed or cut short");
 	return weft_last_good_parse_records(text + LINE_SIZE, size - LINE_SIZE, each, context, err);
 }

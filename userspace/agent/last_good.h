@@ -22,7 +22,8 @@
 bool weft_last_good_kind(enum weft_kind kind);
 
 /* Adds a resource, of line `line` of `file`; weft_last_good_seal() makes the text of them all. 0 or -ENOMEM. */
-int weft_last_good_add(struct weft_buf *records, const char *file, unsigned int line, const struct weft_resource *resource);
+int weft_last_good_add(struct weft_buf *records, const char *file, unsigned int line,
+		       const struct weft_resource *resource);
 int weft_last_good_seal(const struct weft_buf *records, struct weft_buf *ret_text);
 
 /* Called for each, whose file and line are those that were added; takes the resource. A return below 0 ends it. */
@@ -31,6 +32,7 @@ typedef int weft_last_good_each(void *context, struct weft_resource *resource);
 /* -EBADMSG with a reason: it is not, to the byte, what was written; each() may have been called. -ENOMEM, or what each() returned. */
 int weft_last_good_parse(const char *text, size_t size, weft_last_good_each *each, void *context, struct weft_err *err);
 /* Likewise, of what weft_last_good_seal() puts below its line. */
-int weft_last_good_parse_records(const char *text, size_t size, weft_last_good_each *each, void *context, struct weft_err *err);
+int weft_last_good_parse_records(const char *text, size_t size, weft_last_good_each *each, void *context,
+				 struct weft_err *err);
 
 #endif
