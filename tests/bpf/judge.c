@@ -291,7 +291,9 @@ static bool write_set(struct weft_bpf *skel, uint32_t id)
 /* Workload `id` has set `id`; those from 1000 on are the sources' own, in namespaces of the same number. */
 static bool write_world(struct weft_bpf *skel)
 {
-	bool good = true;
+	struct weft_setting setting = { .magic = WEFT_ABI_MAGIC, .version = WEFT_ABI_VERSION, .flags = WEFT_SETTING_F_SECURE | WEFT_SETTING_F_POLICY };
+	const uint32_t only = 0;
+	bool good = put(skel->maps.weft_setting, &only, &setting);
 
 	for (uint32_t id = 1; id <= SETS; id++) {
 		struct weft_workload row = { .policy = id, .flags = WEFT_WORKLOAD_F_LOCAL | WEFT_WORKLOAD_F_TUNNEL };

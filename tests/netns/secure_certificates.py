@@ -71,10 +71,19 @@ def test_older_tls_and_other_alpn(lab):
 
 
 def test_a_certificate_that_ends(lab):
-    """An open connection does not outlive its peer's certificate by much, and no new stream is taken after it."""
-    with hbone(lab.foreign, lab.web, lab.ca.issue(spiffe(lab.foreign), ttl=4), lab.ca).settled() as peer:
-        equal(peer.request(f"{lab.web.ip}:80").status(), 200)
-        peer.wait_closed(20)
+    """While it is open a connection goes on, as whoever showed it has another by now; nobody is believed with it any more."""
+    short = lab.ca.issue(spiffe(lab.foreign), ttl=4)
+    with hbone(lab.foreign, lab.web, short, lab.ca).settled() as peer:
+        stream = peer.request(f"{lab.web.ip}:80")
+        equal(stream.status(), 200)
+        equal(stream.recv(), b"web\n")
+        wait_for(lambda: hbone_peer.now() > short.leaf.not_valid_after, "the certificate to have ended")
+        wait_for(lambda: not believed(lab, short), "it to be refused")
+        end = time.monotonic() + 11  # open connections are looked at every ten seconds
+        while time.monotonic() < end:
+            stream.send(b"goes on")
+            equal(stream.recv_exactly(7), b"goes on")
+            time.sleep(0.2)
 
 
 main(topology)

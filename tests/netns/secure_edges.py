@@ -14,11 +14,15 @@ def topology(lab):
     strangers(lab, "stranger")
     lab.web.serve(80, mode="ends")
     ip(lab.six.netns, f"addr del {lab.six.ip}/24 dev eth0")
-    only = authorization_policy("friends", rules=[from_principals(*[spiffe(p) for p in (lab.alice, lab.bob, lab.six)])], labels={"app": "web"})
-    write_all(lab, "policy.yaml", [peer_authentication("STRICT"), only])
+    write_all(lab, "policy.yaml", policies(lab))
     start_all(lab, records(lab) + [pod_resource(lab.stranger)], *web_service(lab.web))
     for pod in attached(lab):
         wait_attached(pod)
+
+
+def policies(lab):
+    only = authorization_policy("friends", rules=[from_principals(*[spiffe(p) for p in (lab.alice, lab.bob, lab.six)])], labels={"app": "web"})
+    return [peer_authentication("STRICT"), only]
 
 
 def attached(lab):
@@ -92,11 +96,22 @@ def test_addresses_that_no_record_has(lab):
         for address in (more, more6):
             true(connects(lab.stranger, address), f"without any policy, by {address}")
         true(connects(lab.stranger, local, index(lab.stranger)), f"without any policy, by {local}")
+        held = [lab.stranger.connect(address, 80) for address in (more, more6)]
+        for made in held:
+            still_open_behind(made)
+        apply_all(lab, "policy.yaml", policies(lab))
+        for made in held:
+            is_cut(made, what="one that was open when policy came")
+            made.close()
     finally:
         ip(lab.web.netns, f"addr del {more}/24 dev eth0\naddr del {more6}/64 dev eth0")
-        only = authorization_policy("friends", rules=[from_principals(*[spiffe(p) for p in (lab.alice, lab.bob, lab.six)])], labels={"app": "web"})
-        apply_all(lab, "policy.yaml", [peer_authentication("STRICT"), only])
+        apply_all(lab, "policy.yaml", policies(lab))
     as_usual(lab)
+
+
+def still_open_behind(made):
+    read_ends(made)
+    still_open(made)
 
 
 def test_a_pod_with_ipv6_alone(lab):

@@ -14,7 +14,7 @@ SO_ORIGINAL_DST = 80
 ORIGINAL = struct.Struct("=16s16sHHIIIIIQQ")
 assert ORIGINAL.size == 72
 # WEFT_SETTING_F_ and WEFT_WORKLOAD_F_ of include/weft/abi/maps.h
-METRICS_ON, SECURE, ENCRYPT = 0x02, 0x08, 0x10
+METRICS_ON, SECURE, ENCRYPT, POLICIES = 0x02, 0x08, 0x10, 0x20
 TUNNEL, LOCAL = 1, 2
 READY, CLUSTER_IP = 1, 1  # enum weft_endpoint_state, enum weft_frontend_type
 WORKLOAD = {"client": 1, "other": 2, "web": 3, "remote": 4, "stranger": 5}
@@ -219,7 +219,7 @@ def topology(lab):
             sh("ip", "-n", pod.netns, family, "rule", "add", "fwmark", "15", "lookup", "15008")
             sh("ip", "-n", pod.netns, family, "route", "add", "local", "default", "dev", "lo", "table", "15008")
         pod.run(write_sysctl)
-    lab.kit("flags", METRICS_ON | SECURE)
+    lab.kit("flags", METRICS_ON | SECURE | POLICIES)
     for name in lab.agents:
         attach(lab, name)
 
@@ -709,7 +709,7 @@ def test_agent_is_not_counted(lab):
 
 
 def test_encrypted_same_node(lab):
-    lab.kit("flags", METRICS_ON | SECURE | ENCRYPT)
+    lab.kit("flags", METRICS_ON | SECURE | POLICIES | ENCRYPT)
     try:
         with lab.client.connect("10.96.0.1", 80):
             accepted, found = lab.agents["client"].accept()
@@ -717,7 +717,7 @@ def test_encrypted_same_node(lab):
             equal((found["endpoint"], found["peer"]), (lab.web.ip, 3))
         equal(lab.web.who(lab.web.ip, 80), "web", "a pod to itself")
     finally:
-        lab.kit("flags", METRICS_ON | SECURE)
+        lab.kit("flags", METRICS_ON | SECURE | POLICIES)
 
 
 def test_udp_goes_as_it_is(lab):
@@ -828,7 +828,7 @@ def test_without_the_lane(lab):
         equal(lab.client.who("10.96.0.2", 80), "remote")
         equal(lab.client.who(lab.remote.ip, 80), "remote")
     finally:
-        lab.kit("flags", METRICS_ON | SECURE)
+        lab.kit("flags", METRICS_ON | SECURE | POLICIES)
 
 
 def test_adoption(lab):

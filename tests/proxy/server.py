@@ -136,13 +136,27 @@ def requests_that_are_wrong():
             assert peer.request("10.0.0.7:80", headers).status() == 200
 
 
+def streams_beyond_the_limit():
+    """Two hundred at once are taken. Whoever asks for one more knows better by then: nghttp2 ends his connection, not others'."""
+    app = relay.App()
+    with inbound(app.port) as (made, ca), peer_of(made, ca) as good, peer_of(made, ca) as peer:
+        streams = [peer.request("10.0.0.7:80") for _ in range(200)]
+        assert [stream.status() for stream in streams] == [200] * 200
+        until(lambda: app.accepted == 200, "two hundred at the application")
+        peer.raw(frame(HEADERS, END_HEADERS, 401, peer.encode([(":method", "CONNECT"), (":authority", "10.0.0.7:80")])))
+        code = peer.wait_closed()
+        assert code == hbone_peer.PROTOCOL_ERROR, code
+        assert app.accepted == 200, "one more was taken"
+        assert good.request("10.0.0.7:80").status() == 200
+
+
 def bytes_that_are_wrong():
     """A connection that says nonsense ends, others go on."""
     app = relay.App()
     with inbound(app.port) as (made, ca), peer_of(made, ca) as good:
         for data in (frame(DATA, 0, 1, b"x"), frame(DATA, 0, 0, b"x"), frame(RST_STREAM, 0, 7, b"\0\0\0\1"), frame(SETTINGS, 0, 1),
                      frame(SETTINGS, 0, 0, b"abc"), frame(PING, 0, 0, b"x"), frame(HEADERS, END_HEADERS, 2, b"\x82"),
-                     frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"), frame(CONTINUATION, 0, 1), b"\xff" * 100,
+                     frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"), frame(HEADERS, END_HEADERS, 1, b"\x3f\xe2\x1f\x82"), frame(CONTINUATION, 0, 1), b"\xff" * 100,
                      frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 1 << 31)), frame(hbone_peer.PUSH_PROMISE, 4, 1, b"\0\0\0\2"),
                      hbone_peer.window_update(0, 0), frame(HEADERS, 0, 1, b"\x82") + frame(PING, 0, 0, b"12345678")):
             with peer_of(made, ca) as peer:
@@ -246,4 +260,4 @@ def drain():
 
 
 if __name__ == "__main__":
-    relay.run([bytes_both_ways, statuses, resets, requests_that_are_wrong, bytes_that_are_wrong, stalls, a_reader_that_stops, drain, silent_peer])
+    relay.run([bytes_both_ways, statuses, resets, requests_that_are_wrong, streams_beyond_the_limit, bytes_that_are_wrong, stalls, a_reader_that_stops, drain, silent_peer])

@@ -720,7 +720,7 @@ const struct weft_command weft_commands[] = {
 	{ "ca", "export", ca_export_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD,
 	  "writes a file with which one other node joins this one's CA",
 	  "The file has an intermediate certificate of the other node's own, with its key, encrypted by the code. "
-	  "The root's key stays here. A CA that is not there yet is made. Without an agent too.",
+	  "The root's key stays here. A CA that is not there yet is made.",
 	  ca_export_columns, weft_cmd_ca_export },
 	{ "ca", "join", ca_join_arguments, WEFT_NEEDS_WEFTD, WEFT_FORM_CARD, "joins the CA of another node",
 	  "Reads the code from standard input. Again, with a new file, for a new intermediate or a new root.",

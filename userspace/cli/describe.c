@@ -48,6 +48,8 @@ const char *weft_column_json_type(const struct weft_column *column)
 
 const char *weft_command_needs(const struct weft_command *command)
 {
+	if (command->needs & WEFT_NEEDS_MAPS && command->needs & WEFT_USES_AGENT)
+		return "Reads the pinned maps, for which it needs root; asks the agent too, if it runs.";
 	if (command->needs & WEFT_NEEDS_MAPS)
 		return "Reads the pinned maps, for which it needs root; needs no agent.";
 	if (command->needs & WEFT_NEEDS_AGENT)

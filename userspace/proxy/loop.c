@@ -2,8 +2,10 @@
 #include "proxy/loop.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <time.h>
 
 #define TICK_NS 100000000ull /* the promise of weft_loop_timer() */
@@ -16,6 +18,9 @@ struct weft_loop {
 	bool exit;
 	uint64_t now_ns;
 	uint64_t tick; /* the slots up to it were looked at */
+	/* A time-out of epoll_wait() is a kernel timer that is set and taken back for every sleep; this one rings some times a second. */
+	struct weft_loop_io alarm;
+	uint64_t alarm_ns; /* 0: not set */
 	struct weft_loop_timer *slot[SLOTS];
 	struct weft_loop_later *later;
 	struct epoll_event event[BATCH];
@@ -30,15 +35,40 @@ static uint64_t clock_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
+static void set_alarm(struct weft_loop *loop, uint64_t at_ns)
+{
+	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(at_ns / 1000000000), .tv_nsec = (long)(at_ns % 1000000000) } };
+
+	if (timerfd_settime(loop->alarm.fd, TFD_TIMER_ABSTIME, &at, NULL) == 0)
+		loop->alarm_ns = at_ns;
+}
+
+/* An edge, and set anew before the next one: there is nothing to read. */
+static void rang(struct weft_loop_io *io, uint32_t events)
+{
+	struct weft_loop *loop = (struct weft_loop *)(void *)((char *)io - offsetof(struct weft_loop, alarm));
+
+	(void)events;
+	loop->alarm_ns = 0;
+}
+
 int weft_loop_new(struct weft_loop **ret_loop)
 {
 	weft_cleanup(weft_loop_freep) struct weft_loop *loop = calloc(1, sizeof(*loop));
+	int r;
 
 	if (!loop)
 		return -ENOMEM;
+	loop->alarm = (struct weft_loop_io){ .ready = rang, .fd = -1 };
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epoll < 0)
 		return -errno;
+	loop->alarm.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (loop->alarm.fd < 0)
+		return -errno;
+	r = weft_loop_set(loop, &loop->alarm, EPOLLIN | EPOLLET);
+	if (r < 0)
+		return r;
 	loop->now_ns = clock_ns();
 	loop->tick = loop->now_ns / TICK_NS;
 	*ret_loop = weft_take_ptr(loop);
@@ -49,6 +79,8 @@ struct weft_loop *weft_loop_free(struct weft_loop *loop)
 {
 	if (!loop)
 		return NULL;
+	if (loop->alarm.fd >= 0)
+		close(loop->alarm.fd);
 	if (loop->epoll >= 0)
 		close(loop->epoll);
 	free(loop);
@@ -114,11 +146,15 @@ void weft_loop_timer_stop(struct weft_loop_timer *timer)
 void weft_loop_timer(struct weft_loop *loop, struct weft_loop_timer *timer, uint32_t after_ms)
 {
 	struct weft_loop_timer **slot;
+	uint64_t tick;
 
 	weft_loop_timer_stop(timer);
 	timer->due_ns = loop->now_ns + after_ms * 1000000ull;
 	/* The tick at whose end it is due: what is left of that tick is what makes it late. */
-	slot = &loop->slot[(timer->due_ns / TICK_NS + 1) % SLOTS];
+	tick = timer->due_ns / TICK_NS + 1;
+	if (loop->alarm_ns && tick * TICK_NS < loop->alarm_ns)
+		set_alarm(loop, tick * TICK_NS);
+	slot = &loop->slot[tick % SLOTS];
 	timer->next = *slot;
 	timer->back = slot;
 	if (timer->next)
@@ -162,20 +198,14 @@ static void fire(struct weft_loop *loop)
 	}
 }
 
-/* Until the next slot that has a timer, whichever turn it is of. */
-static int wait_ms(const struct weft_loop *loop)
+/* For the next slot that has a timer, whichever turn it is of. */
+static void wake_for_next(struct weft_loop *loop)
 {
-	uint64_t tick = loop->tick;
-
-	if (loop->later)
-		return 0;
 	for (unsigned int i = 1; i <= SLOTS; i++)
-		if (loop->slot[(tick + i) % SLOTS]) {
-			uint64_t at = (tick + i) * TICK_NS, now = loop->now_ns;
-
-			return at > now ? (int)((at - now + 999999) / 1000000) : 0;
+		if (loop->slot[(loop->tick + i) % SLOTS]) {
+			set_alarm(loop, (loop->tick + i) * TICK_NS);
+			return;
 		}
-	return -1;
 }
 
 static void run_later(struct weft_loop *loop)
@@ -197,8 +227,11 @@ int weft_loop_run(struct weft_loop *loop)
 {
 	loop->exit = false;
 	while (!loop->exit) {
-		int count = epoll_wait(loop->epoll, loop->event, BATCH, wait_ms(loop));
+		int count;
 
+		if (!loop->alarm_ns)
+			wake_for_next(loop);
+		count = epoll_wait(loop->epoll, loop->event, BATCH, loop->later ? 0 : -1);
 		if (count < 0 && errno != EINTR)
 			return -errno;
 		loop->now_ns = clock_ns();

@@ -29,6 +29,7 @@
 #define REST_MS 100 /* before accept() is tried again when descriptors ran out */
 #define RECHECK_TICKS 10 /* certificates end by the clock alone, and clocks jump */
 #define SHRINK_TICKS 30
+#define RANDOM_AHEAD 32 /* traceparents */
 #define SAY_BURST 20 /* sentences at once, and five a second after that: a flood of refusals must not become one of lines */
 #define SAY_NS 200000000ull
 
@@ -109,6 +110,8 @@ struct weft_node {
 	uint32_t serial;
 	bool drains;
 	uint64_t count[WEFT_PROXY_COUNT_MAX_];
+	uint8_t random[RANDOM_AHEAD * WEFT_TRACEPARENT_RANDOM]; /* a system call for many connections */
+	size_t random_left;
 	uint64_t said_ns; /* SAY_NS for each sentence, on the clock of the loop */
 	uint64_t unsaid;
 };
@@ -490,8 +493,13 @@ static const char *status_words(int status)
 
 static void outbound_ended(struct weft_node *node, const struct flow *flow, enum weft_hbone_end end, int status, const char *why)
 {
-	struct label from = workload_label(node, flow->workload), to = addr_label(&flow->to, flow->port);
+	struct label from, to;
 
+	/* Most ends are in order, and words cost more than all else about them. */
+	if (end == WEFT_HBONE_CLOSED)
+		return;
+	from = workload_label(node, flow->workload);
+	to = addr_label(&flow->to, flow->port);
 	switch (end) {
 	case WEFT_HBONE_REFUSED:
 		count(node, WEFT_PROXY_COUNT_PEER_DENIED);
@@ -557,6 +565,17 @@ static void on_count(void *context, unsigned int what)
 
 /* ---- outbound ---- */
 
+/* An id for traces is no secret, but nobody's twice. NULL: the kernel has none. */
+static const uint8_t *random_of(struct weft_node *node)
+{
+	if (!node->random_left) {
+		if (getrandom(node->random, sizeof(node->random), 0) != sizeof(node->random))
+			return NULL;
+		node->random_left = RANDOM_AHEAD;
+	}
+	return node->random + --node->random_left * WEFT_TRACEPARENT_RANDOM;
+}
+
 /* 0: the engine has it, or it is over; -EAGAIN: `why` is to come yet. Else `why` nothing will, counted as *ret_count. */
 static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct weft_err *why, enum weft_proxy_count *ret_count)
 {
@@ -565,7 +584,7 @@ static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct
 	struct weft_identity *identity;
 	weft_buf_done_on_exit struct weft_buf baggage = WEFT_BUF_INIT;
 	char authority[WEFT_ADDR_TEXT], forwarded[WEFT_FORWARDED_TEXT], traceparent[WEFT_TRACEPARENT_TEXT];
-	uint8_t random[WEFT_TRACEPARENT_RANDOM];
+	const uint8_t *random;
 	uint16_t port = ntohs(original->endpoint_port);
 	const char *expected[2] = { NULL, NULL };
 	struct weft_hbone_open open;
@@ -589,7 +608,8 @@ static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct
 	identity = identity_of(node, source.identity);
 	if (!identity)
 		return weft_err_set(why, EAGAIN, "this node has no valid certificate for %s: see `weft identity list`", source.identity);
-	if (weft_baggage_print(&source, &baggage) < 0 || getrandom(random, sizeof(random), 0) != sizeof(random))
+	random = random_of(node);
+	if (!random || weft_baggage_print(&source, &baggage) < 0)
 		return weft_err_set(why, ENOMEM, "out of memory");
 	flow = flow_new(node, identity);
 	if (!flow)
@@ -654,15 +674,21 @@ static bool spoofs(const struct flow *flow)
 	return weft_addr_compare(&flow->local, &flow->remote) != 0;
 }
 
-/* The application sees its client: bound to the client's address, and its port unless that is taken in this namespace. */
-static int bind_client(const struct flow *flow, int fd, uint16_t port)
+/*
+ * The application sees its client: bound to the client's address, and its port unless that is taken in this namespace. remote_port is 0
+ * then: the kernel chooses.
+ */
+static int bind_client(struct flow *flow, int fd)
 {
+	uint16_t port = flow->remote_port;
 	struct sockaddr_storage from;
 	const int yes = 1;
 	socklen_t size;
 
-	if (!spoofs(flow))
+	if (!spoofs(flow)) {
+		flow->remote_port = 0;
 		return 0;
+	}
 	/* Several servers of one pod may have the same client end: connect() tells them apart, not bind(). */
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
 	if (port) {
@@ -671,6 +697,7 @@ static int bind_client(const struct flow *flow, int fd, uint16_t port)
 			return 0;
 		if (errno != EADDRINUSE)
 			return -errno;
+		flow->remote_port = 0;
 	}
 	setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof(yes));
 	size = make_sockaddr(&flow->remote, 0, &from);
@@ -703,7 +730,7 @@ static void dial(struct flow *flow, int fd)
 	struct weft_node *node = flow->node;
 	struct sockaddr_storage to, own;
 	socklen_t size = make_sockaddr(&flow->local, flow->port, &to), own_size = sizeof(own);
-	int r = bind_client(flow, fd, flow->remote_port);
+	int r = bind_client(flow, fd);
 
 	if (r == 0 && connect(fd, (struct sockaddr *)&to, size) < 0)
 		r = -errno;
@@ -722,7 +749,7 @@ static void dial(struct flow *flow, int fd)
 		refuse(flow, 503);
 		return;
 	}
-	if (getsockname(fd, (struct sockaddr *)&own, &own_size) == 0)
+	if (!flow->remote_port && getsockname(fd, (struct sockaddr *)&own, &own_size) == 0)
 		take_sockaddr(&own, &flow->remote, &flow->remote_port);
 	flow->answered = true;
 	weft_hbone_dial(flow->stream, fd);
@@ -788,7 +815,6 @@ static void on_request(void *context, struct weft_hbone_stream *stream, const st
 {
 	struct weft_node *node = context;
 	const struct pod *pod = pod_of(node, peer->netns);
-	struct label from = addr_label(&peer->addr, peer->port), to;
 	struct weft_verdict verdict;
 	struct weft_err why = { "" };
 	struct flow *flow;
@@ -799,10 +825,10 @@ static void on_request(void *context, struct weft_hbone_stream *stream, const st
 		weft_hbone_refuse(stream, 503);
 		return;
 	}
-	to = workload_label(node, pod->workload);
 	if (check_authority(peer, headers->authority, &port, &loop, &why) < 0) {
 		count(node, loop ? WEFT_PROXY_COUNT_LOOP : WEFT_PROXY_COUNT_BAD_REQUEST);
-		say(node, WEFT_LOG_WARNING, "refused a request of %s at %s to %s: %s", peer->identity, from.text, to.text, why.text);
+		say(node, WEFT_LOG_WARNING, "refused a request of %s at %s to %s: %s", peer->identity,
+		    addr_label(&peer->addr, peer->port).text, workload_label(node, pod->workload).text, why.text);
 		weft_hbone_refuse(stream, 400);
 		return;
 	}
@@ -811,8 +837,8 @@ static void on_request(void *context, struct weft_hbone_stream *stream, const st
 		count(node, WEFT_PROXY_COUNT_DRY_RUN_DENIED);
 	if (!verdict.allowed) {
 		count(node, WEFT_PROXY_COUNT_POLICY_DENIED);
-		say(node, WEFT_LOG_INFO, "denied %s at %s to port %u of %s: %s%s%s", peer->identity, from.text, port, to.text, verdict.reason,
-		    verdict.policy[0] ? ", by " : "", verdict.policy);
+		say(node, WEFT_LOG_INFO, "denied %s at %s to port %u of %s: %s%s%s", peer->identity, addr_label(&peer->addr, peer->port).text, port,
+		    workload_label(node, pod->workload).text, verdict.reason, verdict.policy[0] ? ", by " : "", verdict.policy);
 		weft_hbone_refuse(stream, 401);
 		return;
 	}

@@ -554,7 +554,7 @@ static bool reads(const struct weft_hbone_stream *stream)
 /*
  * The application took `size` bytes. While it reads what comes, and the window is what a round trip waits for, the window doubles:
  * an application that stops later has been given that much, out of a budget that is the process's. One that never reads fills its
- * own socket, some 200 KiB, before it could look like a reader.
+ * own socket, up to some 600 KiB, which is not yet enough to look like a reader.
  */
 void weft_session_opened_window(struct weft_hbone_stream *stream, size_t size)
 {
@@ -580,7 +580,7 @@ void weft_session_opened_window(struct weft_hbone_stream *stream, size_t size)
 	took = now - stream->drained_ns;
 	stream->drained = 0;
 	stream->drained_ns = now;
-	if (stream->window >= WEFT_WINDOW_MAX || took > 4 * GROW_AFTER * weft_conn_rtt_ns(conn) ||
+	if (stream->received < WEFT_BULK || stream->window >= WEFT_WINDOW_MAX || took > 4 * GROW_AFTER * weft_conn_rtt_ns(conn) ||
 	    hbone->grown + stream->window > hbone->limits.budget || !reads(stream))
 		return;
 	hbone->grown += stream->window;

@@ -202,6 +202,9 @@ static void fin(struct weft_hbone_stream *stream)
 	if (!stream->fin_in || stream->fin_done || stream->held_size || !stream->open)
 		return;
 	stream->fin_done = true;
+	/* The other direction has ended: the close() that follows says it too. */
+	if (stream->fin_out && !stream->over && nghttp2_session_get_stream_local_close(stream->conn->session, stream->id) == 1)
+		return;
 	if (shutdown(stream->app.fd, SHUT_WR) < 0 && errno != ENOTCONN)
 		app_failed(stream, errno);
 	else
@@ -215,7 +218,8 @@ static ssize_t give(struct weft_hbone_stream *stream, const struct iovec *piece,
 	ssize_t took;
 
 	do {
-		took = sendmsg(stream->app.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		took = pieces == 1 ? send(stream->app.fd, piece->iov_base, piece->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL) :
+				     sendmsg(stream->app.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 	} while (took < 0 && errno == EINTR);
 	if (took < 0) {
 		int error = errno;
