@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "agent/batch.h"
+#include "agent/last_good.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "kernel/maps.h"
@@ -566,10 +567,26 @@ void weft_control_reload(struct weft_control *control)
 		return;
 	weft_problems_done(&control->host);
 	r = weft_source_scan(control->source, dir, control->model, &changed);
+	if (r == -EBADMSG) {
+		/* What the kernel has stays as it is while no control touches it. */
+		weft_control_say_problems(control);
+		sd_event_exit(control->loop, WEFT_EXIT_FAILURE);
+		control->greeted = false;
+		return;
+	}
 	if (r < 0) {
 		errno = -r;
 		weft_problems_add(&control->host, WEFT_SEVERITY_ERROR, control->options->config, 0, NULL, NULL,
 				  "cannot be read as a directory: %m; what is in force stays");
+	}
+	r = weft_source_save(control->source, control->model);
+	if (r < 0) {
+		char path[PATH_MAX + sizeof("/" WEFT_LAST_GOOD_NAME)];
+
+		snprintf(path, sizeof(path), "%s/" WEFT_LAST_GOOD_NAME, control->options->state);
+		errno = -r;
+		weft_problems_add(&control->host, WEFT_SEVERITY_ERROR, path, 0, NULL, NULL,
+				  "cannot be written: %m; a policy that is refused from now on would not outlive a restart, trying again");
 	}
 	read_again(control, weft_source_due_ms(control->source));
 	if (changed || control->owed || !control->ready)
@@ -709,6 +726,7 @@ void weft_control_greet(struct weft_control *control)
 
 int weft_control_config_start(struct weft_control *control, struct weft_err *err)
 {
+	struct weft_err bad = { "" };
 	int r;
 
 	r = read_names(control, err);
@@ -718,6 +736,12 @@ int weft_control_config_start(struct weft_control *control, struct weft_err *err
 	control->said = weft_said_new();
 	if (!control->source || !control->said)
 		return weft_err_set(err, ENOMEM, "out of memory");
+	r = weft_source_recall(control->source, control->state, &bad);
+	if (r == -ENOMEM)
+		return weft_err_set(err, ENOMEM, "out of memory");
+	if (r < 0)
+		weft_warning("%s/" WEFT_LAST_GOOD_NAME ": %s; it is written anew, unless a policy is refused now and needs it",
+			     control->options->state, bad.text);
 	r = sd_event_add_time(control->loop, &control->later, CLOCK_MONOTONIC, 0, 1000, on_later, control);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(control->later, SD_EVENT_OFF);

@@ -11,19 +11,21 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "agent/last_good.h"
 #include "base/io.h"
 #include "base/table.h"
 
 /* A file changed within this time before it was read may change again without its times showing it. */
 #define RACY_NS 100000000ull
+#define SAVE_AGAIN_MS 1000
 /* Of text: what its reading takes is many times that, and most of it is free again in pieces between what is kept. */
 #define TRIM_BYTES (1u << 20)
 
 struct file;
 
-/* One resource of one file; in `owned`, one that is in force. */
+/* One resource of one file; in `owned`, one that is in force; in `kept`, one that was when the process before this one ended. */
 struct entry {
-	struct weft_resource *resource; /* until the model takes it */
+	struct weft_resource *resource; /* until the model takes it; of a kept one: until a file takes it */
 	const struct file *file; /* of an owned one: whose it is, NULL while that is not settled */
 	unsigned int line;
 	unsigned int scan; /* of an owned one: when it was last claimed */
@@ -58,6 +60,12 @@ struct weft_source {
 	struct file **file; /* sorted by name */
 	size_t count;
 	struct weft_hash_table owned; /* entries by identity */
+	struct weft_hash_table kept; /* likewise; empty once a scan was whole */
+	int state; /* folder, of the caller; -1: nothing outlives the process */
+	bool damaged; /* what was kept cannot be read, and no scan was whole yet */
+	bool blind; /* and this scan found something that asks for it */
+	bool whole; /* the last scan was */
+	bool unsaved; /* the state folder does not have what is in force */
 	unsigned int scan;
 	size_t read; /* bytes, in this scan */
 	uint64_t settle_ns;
@@ -95,23 +103,31 @@ struct weft_source *weft_source_new(unsigned int settle_ms)
 {
 	struct weft_source *source = calloc(1, sizeof(*source));
 
-	if (source)
+	if (source) {
 		source->settle_ns = settle_ms * 1000000ull;
+		source->state = -1;
+	}
 	return source;
+}
+
+static void entries_table_done(struct weft_hash_table *entries)
+{
+	struct entry *entry;
+
+	for (size_t at = 0; (entry = weft_hash_table_next(entries, &at));)
+		entry_free(entry);
+	weft_hash_table_done(entries);
 }
 
 struct weft_source *weft_source_free(struct weft_source *source)
 {
-	struct entry *owner;
-
 	if (!source)
 		return NULL;
 	for (size_t i = 0; i < source->count; i++)
 		file_free(source->file[i]);
 	free(source->file);
-	for (size_t at = 0; (owner = weft_hash_table_next(&source->owned, &at));)
-		entry_free(owner);
-	weft_hash_table_done(&source->owned);
+	entries_table_done(&source->owned);
+	entries_table_done(&source->kept);
 	weft_problems_done(&source->shared);
 	free(source);
 	return NULL;
@@ -171,6 +187,47 @@ static struct entry *intern(struct weft_hash_table *entries, enum weft_kind kind
 	memcpy(entry->namespace, namespace, size);
 	memcpy(entry->namespace + size, name, name_size);
 	return weft_hash_table_add(entries, entry, hash_of) == 0 ? entry : entry_free(entry);
+}
+
+static int keep(void *context, struct weft_resource *resource)
+{
+	struct weft_source *source = context;
+	struct entry *entry;
+	bool is_new;
+
+	entry = intern(&source->kept, resource->kind, resource->meta.namespace, resource->meta.name, &is_new);
+	if (!entry || !is_new) {
+		weft_resource_free(resource);
+		return entry ? -EBADMSG : -ENOMEM;
+	}
+	entry->line = resource->line;
+	entry->resource = resource;
+	return 0;
+}
+
+int weft_source_recall(struct weft_source *source, int state, struct weft_err *err)
+{
+	weft_cleanup(weft_buf_done) struct weft_buf text = WEFT_BUF_INIT;
+	weft_close_on_exit int fd = openat(state, WEFT_LAST_GOOD_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int r;
+
+	source->state = state;
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	r = fd < 0 ? -errno : weft_read_all(fd, WEFT_LAST_GOOD_LIMIT, &text);
+	if (r < 0 && r != -ENOMEM) {
+		errno = -r;
+		r = weft_err_set(err, EBADMSG, "it cannot be read: %m");
+	} else if (r == 0) {
+		r = weft_last_good_parse(text.size ? text.data : "", text.size, keep, source, err);
+	}
+	if (r == -ENOMEM)
+		return weft_err_set(err, ENOMEM, "out of memory");
+	source->unsaved = true;
+	source->damaged = r < 0;
+	if (r < 0)
+		entries_table_done(&source->kept);
+	return r;
 }
 
 static bool wanted(const char *name)
@@ -342,6 +399,77 @@ static int collect_last_good(struct fresh *fresh, enum weft_kind kind, const cha
 	return 0;
 }
 
+static bool gave(const struct file *file, const struct entry *kept)
+{
+	return kept->resource && strcmp(kept->resource->file, file->name) == 0;
+}
+
+/* As collect_last_good(), of what the process before this one had in force. Another file's is left to claim_last_good(). */
+static int collect_kept(struct fresh *fresh, const struct file *file, struct entry *kept)
+{
+	struct entry *entry;
+	bool is_new;
+
+	entry = collect_one(fresh, kept->kind, kept->namespace, name_of(kept), &is_new);
+	if (!entry)
+		return -ENOMEM;
+	if (!is_new)
+		return 0;
+	entry->line = kept->line;
+	entry->last_good = true;
+	if (gave(file, kept))
+		entry->resource = weft_take_ptr(kept->resource);
+	return 0;
+}
+
+/* All of the file's that no file has in force yet. */
+static int collect_torn(struct weft_source *source, struct file *file, struct fresh *fresh)
+{
+	struct entry *kept;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < file->entries.count; i++) {
+		const struct entry *old = file->entries.item[i], *owner = lookup(&source->owned, old);
+
+		if (owner && owner->file == file)
+			r = collect_last_good(fresh, old->kind, old->namespace, name_of(old), old->line);
+	}
+	for (size_t at = 0; r == 0 && (kept = weft_hash_table_next(&source->kept, &at));)
+		if (gave(file, kept) && !lookup(&source->owned, kept))
+			r = collect_kept(fresh, file, kept);
+	return r;
+}
+
+static int collect_refused(struct weft_source *source, struct file *file, const struct weft_identity *identity, struct fresh *fresh)
+{
+	const struct entry *owner = find(&source->owned, identity->kind, identity->namespace, identity->name);
+	struct entry *kept;
+
+	if (owner)
+		return collect_last_good(fresh, identity->kind, identity->namespace, identity->name, owner->line);
+	kept = find(&source->kept, identity->kind, identity->namespace, identity->name);
+	return kept ? collect_kept(fresh, file, kept) : 0;
+}
+
+/* A mistake asks for its last good version, and whether there was one cannot be known: without it somebody may get in. */
+static int look_blind(struct weft_source *source, struct file *file, const struct weft_conf_file *conf)
+{
+	bool blind = conf->torn;
+
+	if (!source->damaged)
+		return 0;
+	for (size_t i = 0; !blind && i < conf->refused_count; i++)
+		blind = weft_last_good_kind(conf->refused[i].kind);
+	if (!blind)
+		return 0;
+	source->blind = true;
+	file->settled = false;
+	return weft_problems_add(&file->problems, WEFT_SEVERITY_ERROR, file->name, 0, NULL, NULL,
+				 "the last good version of what is refused here cannot be told, since the state folder's `" WEFT_LAST_GOOD_NAME
+				 "` is damaged: nothing of the configuration is put in force; repair this file, or remove `" WEFT_LAST_GOOD_NAME
+				 "` to go on without");
+}
+
 /* What the file says now, and what it said before and lost only by a mistake. */
 static int collect(struct weft_source *source, struct file *file, struct weft_conf_file *conf, struct fresh *fresh)
 {
@@ -365,19 +493,12 @@ static int collect(struct weft_source *source, struct file *file, struct weft_co
 		entry->line = resource->line;
 		entry->resource = weft_take_ptr(conf->resource[i]);
 	}
-	for (size_t i = 0; r == 0 && i < conf->refused_count; i++) {
-		const struct weft_identity *identity = &conf->refused[i];
-		const struct entry *owner = find(&source->owned, identity->kind, identity->namespace, identity->name);
-
-		if (owner)
-			r = collect_last_good(fresh, identity->kind, identity->namespace, identity->name, owner->line);
-	}
-	for (size_t i = 0; r == 0 && conf->torn && i < file->entries.count; i++) {
-		const struct entry *old = file->entries.item[i], *owner = lookup(&source->owned, old);
-
-		if (owner && owner->file == file)
-			r = collect_last_good(fresh, old->kind, old->namespace, name_of(old), old->line);
-	}
+	for (size_t i = 0; r == 0 && i < conf->refused_count; i++)
+		r = collect_refused(source, file, &conf->refused[i], fresh);
+	if (r == 0 && conf->torn)
+		r = collect_torn(source, file, fresh);
+	if (r == 0)
+		r = look_blind(source, file, conf);
 	return r;
 }
 
@@ -526,9 +647,10 @@ static int claim_new(struct settling *settling, struct file *file, struct entry 
 	}
 	owner->file = file;
 	owner->line = entry->line;
-	owner->last_good = false;
+	owner->last_good = entry->last_good;
 	owner->scan = settling->source->scan;
 	settling->changed++;
+	settling->source->unsaved |= weft_last_good_kind(entry->kind);
 	return 0;
 }
 
@@ -562,18 +684,32 @@ static int claim(struct settling *settling, struct file *file, struct entry *ent
 }
 
 /* A refused document of a file that never had a good version holds on to what another file had, if nobody else gives it. */
-static void claim_last_good(struct weft_source *source, struct file *file)
+static int claim_last_good(struct settling *settling, struct file *file)
 {
-	for (size_t i = 0; i < file->entries.count; i++) {
-		const struct entry *entry = file->entries.item[i];
-		struct entry *owner = entry->last_good ? lookup(&source->owned, entry) : NULL;
+	struct weft_source *source = settling->source;
 
+	for (size_t i = 0; i < file->entries.count; i++) {
+		struct entry *entry = file->entries.item[i], *owner, *kept;
+		int r;
+
+		if (!entry->last_good)
+			continue;
+		owner = lookup(&source->owned, entry);
+		kept = owner ? NULL : lookup(&source->kept, entry);
+		if (kept && kept->resource) {
+			entry->resource = weft_take_ptr(kept->resource);
+			r = claim_new(settling, file, entry);
+			if (r < 0)
+				return r;
+		}
 		if (!owner || owner->scan == source->scan)
 			continue;
 		owner->scan = source->scan;
 		owner->file = file;
 		owner->last_good = true;
+		source->unsaved |= weft_last_good_kind(owner->kind);
 	}
+	return 0;
 }
 
 static int remove_unclaimed(struct settling *settling)
@@ -591,6 +727,7 @@ static int remove_unclaimed(struct settling *settling)
 		gone[count++] = owner;
 	}
 	for (size_t i = 0; i < count; i++) {
+		source->unsaved |= weft_last_good_kind(gone[i]->kind);
 		weft_model_remove(settling->model, gone[i]->kind, gone[i]->namespace, name_of(gone[i]));
 		weft_hash_table_remove(&source->owned, gone[i], hash_of);
 		entry_free(gone[i]);
@@ -613,8 +750,12 @@ static int settle(struct settling *settling)
 			if (r < 0)
 				return r;
 		}
-	for (size_t i = 0; i < source->count; i++)
-		claim_last_good(source, source->file[i]);
+	for (size_t i = 0; i < source->count; i++) {
+		int r = claim_last_good(settling, source->file[i]);
+
+		if (r < 0)
+			return r;
+	}
 	return remove_unclaimed(settling);
 }
 
@@ -627,10 +768,14 @@ int weft_source_scan(struct weft_source *source, int dir, struct weft_model *mod
 	if (r < 0)
 		return r;
 	source->read = 0;
+	source->blind = false;
+	source->whole = false;
 	/* Once more if a shadowed version comes to light; it finds every file read, so that a third time has no cause. */
 	for (int i = 0; i < 3; i++) {
 		int loaded = load_all(source, dir, &names);
 
+		if (source->blind)
+			return -EBADMSG;
 		r = settle(&settling);
 		if (r == 0)
 			r = loaded;
@@ -638,8 +783,39 @@ int weft_source_scan(struct weft_source *source, int dir, struct weft_model *mod
 			break;
 	}
 	*ret_changed = settling.changed;
+	if (r == 0) {
+		source->whole = true;
+		source->damaged = false;
+		entries_table_done(&source->kept);
+	}
 	if (source->read >= TRIM_BYTES)
 		malloc_trim(0);
+	return r;
+}
+
+int weft_source_save(struct weft_source *source, const struct weft_model *model)
+{
+	weft_cleanup(weft_buf_done) struct weft_buf records = WEFT_BUF_INIT, text = WEFT_BUF_INIT;
+	int r = 0;
+
+	if (source->state < 0 || !source->unsaved || !source->whole)
+		return 0;
+	for (size_t i = 0; r == 0 && i < source->count; i++)
+		for (size_t j = 0; r == 0 && j < source->file[i]->entries.count; j++) {
+			const struct entry *owner = lookup(&source->owned, source->file[i]->entries.item[j]);
+			const struct weft_resource *resource;
+
+			if (!owner || owner->file != source->file[i] || !weft_last_good_kind(owner->kind))
+				continue;
+			resource = weft_model_get(model, owner->kind, owner->namespace, name_of(owner));
+			if (resource)
+				r = weft_last_good_add(&records, owner->file->name, owner->line, resource);
+		}
+	if (r == 0)
+		r = weft_last_good_seal(&records, &text);
+	if (r == 0)
+		r = weft_write_file_at(source->state, WEFT_LAST_GOOD_NAME, text.data, text.size, 0640);
+	source->unsaved = r < 0;
 	return r;
 }
 
@@ -650,6 +826,8 @@ int weft_source_due_ms(const struct weft_source *source)
 	for (size_t i = 0; i < source->count; i++)
 		if (source->file[i]->due_ns && (int64_t)source->file[i]->due_ns - now < least)
 			least = (int64_t)source->file[i]->due_ns - now;
+	if (source->state >= 0 && source->unsaved && least > SAVE_AGAIN_MS * 1000000ll)
+		least = SAVE_AGAIN_MS * 1000000ll;
 	return least == INT64_MAX ? -1 : least <= 0 ? 0 : (int)(least / 1000000) + 1;
 }
 

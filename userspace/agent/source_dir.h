@@ -8,7 +8,8 @@
  *
  * A resource that two files have belongs to the first; a document that is
  * refused, or lost in a file that is torn, leaves the last good version of its
- * resource in force. A file that is gone takes its resources with it.
+ * resource in force. A file that is gone takes its resources with it. Of the
+ * kinds of agent/last_good.h that holds from one process to the next, too.
  */
 #ifndef WEFT_AGENT_SOURCE_DIR_H
 #define WEFT_AGENT_SOURCE_DIR_H
@@ -16,6 +17,7 @@
 #include <stdbool.h>
 
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "conf/conf.h"
 #include "model/model.h"
 
@@ -34,13 +36,23 @@ struct weft_source *weft_source_free(struct weft_source *source);
 WEFT_CLEANUP_DEFINE(struct weft_source, weft_source_free);
 
 /*
+ * Before the first scan: what the process before this one kept in the folder `state`, which is the caller's and stays open.
+ * -EBADMSG with a reason: it cannot be told; then a scan that would need it fails. -ENOMEM.
+ */
+int weft_source_recall(struct weft_source *source, int state, struct weft_err *err);
+
+/*
  * Looks at the directory and brings the model to what it says; `model` is the same at every call. Files whose
  * stat() did not change are not read again. *ret_changed: resources that were put or removed. A directory that is
  * not there (-1) or cannot be listed: -errno, everything stays as it is. -ENOMEM: as far as it came; the next scan completes it.
+ * -EBADMSG: a mistake asks for a last good version that cannot be told, see the problems; the model is as it was.
  */
 int weft_source_scan(struct weft_source *source, int dir, struct weft_model *model, size_t *ret_changed);
 
-/* Milliseconds after which a scan may find a file settled that the last one did not accept as it was; -1: there is none. */
+/* After a scan: writes what is in force into the folder of weft_source_recall(), if that does not have it. 0 or -errno: the next call tries again. */
+int weft_source_save(struct weft_source *source, const struct weft_model *model);
+
+/* Milliseconds after which a scan may find a file settled that the last one did not accept as it was, or a save is to be tried again; -1: there is none. */
 int weft_source_due_ms(const struct weft_source *source);
 
 /* Calls each() for every problem of the last scan, file by file. */

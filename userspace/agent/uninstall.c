@@ -148,7 +148,7 @@ static int clear_pods(struct pods *pods, struct weft_err *err)
 
 int weft_uninstall_run(const struct weft_options *options)
 {
-	static const char *const state_files[] = { "names", ".names.new", "names.bad", "attached", ".attached.new", ".names.bad.new", "lock", NULL };
+	static const char *const state_files[] = { "names", ".names.new", "names.bad", "attached", ".attached.new", "policies", ".policies.new", ".names.bad.new", "lock", NULL };
 	static const char *const run_files[] = { "weft.sock", NULL };
 	weft_close_on_exit int state = open(options->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	weft_close_on_exit int pins = open(options->pins, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

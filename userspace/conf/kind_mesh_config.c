@@ -102,7 +102,10 @@ static const struct weft_type identity = { .id = WEFT_TYPE_OBJECT, .table = &ide
 
 /* Each is in every set of policies. */
 static const struct weft_type probe_cidrs = { .id = WEFT_TYPE_LIST, .element = &weft_type_cidr, .max = 64 };
-static const struct weft_field probe_fields[] = { WEFT_FIELD("cidrs", probe_cidrs, struct document, mesh.probe_cidrs) };
+static const struct weft_field probe_fields[] = {
+	WEFT_FIELD("cidrs", probe_cidrs, struct document, mesh.probe_cidrs),
+	WEFT_FIELD("ownNode", weft_type_bool, struct document, mesh.probe_own_node),
+};
 static const struct weft_table probe_table = { WEFT_FIELDS(probe_fields) };
 static const struct weft_type probes = { .id = WEFT_TYPE_OBJECT, .table = &probe_table };
 
@@ -134,6 +137,7 @@ static const struct document initial = {
 		.trust_domain = "cluster.local",
 		.root_namespace = "istio-system",
 		.certificate_ttl_s = 86400,
+		.probe_own_node = true,
 	},
 };
 static const struct weft_field fields[] = { WEFT_KIND_TOP(struct document), { "spec", &spec, 0, false } };
@@ -205,11 +209,10 @@ static void print_mesh(struct weft_print *print, const struct weft_resource *res
 	weft_print_string(print, "source", source_words[mesh->identity_source].word);
 	weft_print_string(print, "certificateTTL", seconds);
 	weft_print_close(print);
-	if (mesh->probe_cidrs.count) {
-		weft_print_open(print, "probes");
-		weft_print_cidrs(print, "cidrs", &mesh->probe_cidrs);
-		weft_print_close(print);
-	}
+	weft_print_open(print, "probes");
+	weft_print_cidrs(print, "cidrs", &mesh->probe_cidrs);
+	weft_print_bool(print, "ownNode", mesh->probe_own_node);
+	weft_print_close(print);
 	weft_print_close(print);
 }
 

@@ -384,6 +384,7 @@ struct weft_mesh_config {
 	enum weft_identity_source identity_source; /* spec.identity.source: Embedded, Files */
 	uint32_t certificate_ttl_s; /* spec.identity.certificateTTL, default 24 h */
 	struct weft_cidrs probe_cidrs; /* spec.probes.cidrs: besides this node's addresses */
+	bool probe_own_node; /* spec.probes.ownNode: this node's addresses are, default true */
 };
 
 /* ---- any of them ---- */

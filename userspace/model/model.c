@@ -17,6 +17,7 @@ static const struct weft_resource default_mesh = {
 		.trust_domain = "cluster.local",
 		.root_namespace = "istio-system",
 		.certificate_ttl_s = 86400,
+		.probe_own_node = true,
 	},
 };
 

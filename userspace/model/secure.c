@@ -589,7 +589,7 @@ static int collect_probes(struct building *b)
 	const struct weft_node *node = b->model->this_node;
 	int r = 0;
 
-	for (size_t i = 0; node && r == 0 && i < node->addresses.count; i++) {
+	for (size_t i = 0; mesh->probe_own_node && node && r == 0 && i < node->addresses.count; i++) {
 		struct weft_cidr cidr = { .bits = 128, .addr = node->addresses.item[i] };
 
 		r = weft_buf_add(&b->probe, &cidr, sizeof(cidr));

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "agent/last_good.h"
 #include "agent/source_dir.h"
 #include "base/io.h"
 
@@ -16,6 +17,8 @@ struct fixture {
 	int dir;
 	struct weft_source *source;
 	struct weft_model *model;
+	char state_top[64];
+	int state; /* the folder of what outlives the process */
 	size_t changed; /* of the last scan */
 };
 
@@ -98,21 +101,30 @@ static int state_of(struct fixture *f, const char *name, const char *file)
 	return wanted.last_good;
 }
 
-static int set_up(void **state)
+static void begin(struct fixture *f)
 {
 	struct weft_model_options options = { .node = "n1" };
-	struct fixture *f = calloc(1, sizeof(*f));
 
-	assert_non_null(f);
 	for (size_t i = 0; i < WEFT_MAP_MAX_; i++)
 		options.capacity.max_entries[i] = 1024;
-	strcpy(f->top, "/tmp/weft-source-XXXXXX");
-	assert_non_null(mkdtemp(f->top));
-	f->dir = open(f->top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	f->source = weft_source_new(WEFT_SOURCE_SETTLE_MS);
 	f->model = weft_model_new(&options, weft_names_new());
 	assert_non_null(f->source);
 	assert_non_null(f->model);
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	strcpy(f->top, "/tmp/weft-source-XXXXXX");
+	assert_non_null(mkdtemp(f->top));
+	f->dir = open(f->top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	strcpy(f->state_top, "/tmp/weft-state-XXXXXX");
+	assert_non_null(mkdtemp(f->state_top));
+	f->state = open(f->state_top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	begin(f);
 	*state = f;
 	return 0;
 }
@@ -124,6 +136,9 @@ static int tear_down(void **state)
 	weft_source_free(f->source);
 	weft_model_free(f->model);
 	run(f, "rm -rf ../\"$(basename \"$PWD\")\"");
+	unlinkat(f->state, WEFT_LAST_GOOD_NAME, 0);
+	assert_int_equal(rmdir(f->state_top), 0);
+	close(f->state);
 	close(f->dir);
 	free(f);
 	return 0;
@@ -438,6 +453,233 @@ static void test_changed_again_at_once(void **state)
 	}
 }
 
+/* ---- from one process to the next ---- */
+
+#define MTLS(name, mode)                                                                                                    \
+	"apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: " name ", namespace: shop}\nspec: {mtls: {mode: " \
+	mode "}}\n"
+#define POLICY(name, more)                                                                                                  \
+	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: " name                                     \
+	", namespace: shop, annotations: {istio.io/dry-run: 'true'}}\nspec: {action: DENY, rules: [{to: [{operation: {ports: ['80']" more "}}]}]}\n"
+#define MESH(more) "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\nspec: {rootNamespace: roots" more "}\n"
+
+/* 0, or what recalling said; what a control does at its start. */
+static int restart(struct fixture *f)
+{
+	struct weft_err err = { "" };
+	int r;
+
+	weft_source_free(f->source);
+	weft_model_free(f->model);
+	begin(f);
+	r = weft_source_recall(f->source, f->state, &err);
+	assert_int_equal(r != 0, err.text[0] != '\0');
+	return r;
+}
+
+static void scan_and_save(struct fixture *f)
+{
+	scan(f);
+	assert_int_equal(weft_source_save(f->source, f->model), 0);
+	assert_int_equal(weft_source_due_ms(f->source), -1);
+}
+
+static bool is_strict(struct fixture *f, const char *name)
+{
+	const struct weft_resource *resource = weft_model_get(f->model, WEFT_KIND_PEER_AUTHENTICATION, "shop", name);
+
+	return resource && resource->peer_authentication.mode == WEFT_MTLS_STRICT;
+}
+
+static bool has(struct fixture *f, enum weft_kind kind, const char *namespace, const char *name)
+{
+	return weft_model_get(f->model, kind, namespace, name);
+}
+
+static void test_last_good_outlives_the_process(void **state)
+{
+	static const char refused[] = MTLS("p", "strict") AND POLICY("q", ", port: 1") AND MESH(", sameNode: 1") AND SERVICE("a", "99999");
+	struct fixture *f = *state;
+	uint64_t fingerprint;
+
+	assert_int_equal(restart(f), 0);
+	put(f, "a.yaml", MTLS("p", "STRICT") AND POLICY("q", "") AND MESH("") AND SERVICE("a", "1"));
+	scan_and_save(f);
+	fingerprint = weft_model_get(f->model, WEFT_KIND_AUTHORIZATION_POLICY, "shop", "q")->fingerprint;
+	put(f, "a.yaml", refused);
+	/* Twice: what is in force as last good is kept again. */
+	for (int i = 0; i < 3; i++) {
+		scan_and_save(f);
+		assert_true(is_strict(f, "p"));
+		assert_int_equal(state_of(f, "p", "a.yaml"), 1);
+		assert_int_equal(weft_model_get(f->model, WEFT_KIND_AUTHORIZATION_POLICY, "shop", "q")->fingerprint, fingerprint);
+		assert_string_equal(weft_model_get(f->model, WEFT_KIND_MESH_CONFIG, "", "mesh")->mesh_config.root_namespace, "roots");
+		assert_int_equal(port_of(f, "a"), i == 0); /* not of the kinds that are kept */
+		assert_contains(problems(f).all, "PeerAuthentication shop/p");
+		assert_int_equal(restart(f), 0);
+	}
+	scan_and_save(f);
+	put(f, "a.yaml", MTLS("p", "PERMISSIVE"));
+	scan_and_save(f);
+	assert_false(is_strict(f, "p"));
+	assert_int_equal(state_of(f, "p", "a.yaml"), 0);
+	assert_false(has(f, WEFT_KIND_AUTHORIZATION_POLICY, "shop", "q"));
+	/* What was repaired or deleted is not brought back by a later mistake. */
+	restart(f);
+	put(f, "a.yaml", refused);
+	scan_and_save(f);
+	assert_true(has(f, WEFT_KIND_PEER_AUTHENTICATION, "shop", "p"));
+	assert_false(is_strict(f, "p"));
+	assert_false(has(f, WEFT_KIND_AUTHORIZATION_POLICY, "shop", "q"));
+	assert_false(has(f, WEFT_KIND_MESH_CONFIG, "", "mesh"));
+}
+
+static void test_deleted_while_nobody_looked(void **state)
+{
+	struct fixture *f = *state;
+
+	restart(f);
+	put(f, "a.yaml", MTLS("p", "STRICT") AND MTLS("q", "STRICT"));
+	put(f, "b.yaml", MTLS("r", "STRICT"));
+	scan_and_save(f);
+	put(f, "a.yaml", MTLS("q", "strict"));
+	run(f, "rm b.yaml");
+	restart(f);
+	scan_and_save(f);
+	assert_true(is_strict(f, "q"));
+	assert_false(is_strict(f, "p"));
+	assert_false(is_strict(f, "r"));
+	assert_int_equal(weft_source_count(f->source), 1);
+	/* Nor is it kept any longer. */
+	put(f, "b.yaml", MTLS("r", "strict"));
+	restart(f);
+	scan_and_save(f);
+	assert_false(is_strict(f, "r"));
+}
+
+static void test_torn_while_nobody_looked(void **state)
+{
+	struct fixture *f = *state;
+
+	restart(f);
+	put(f, "a.yaml", MTLS("p", "STRICT") AND MTLS("q", "STRICT"));
+	put(f, "b.yaml", MTLS("r", "STRICT"));
+	scan_and_save(f);
+	put(f, "a.yaml", MTLS("q", "PERMISSIVE") AND "kind: PeerAuthentication\nmetadata: {na\n");
+	run(f, "rm b.yaml");
+	restart(f);
+	scan_and_save(f);
+	assert_true(is_strict(f, "p"));
+	assert_false(is_strict(f, "q"));
+	assert_false(is_strict(f, "r"));
+	/* A file that cannot be read is torn as a whole. */
+	run(f, "ln -sf ../weft-source-outside.yaml a.yaml");
+	restart(f);
+	scan_and_save(f);
+	assert_true(is_strict(f, "p"));
+	assert_true(has(f, WEFT_KIND_PEER_AUTHENTICATION, "shop", "q"));
+}
+
+static void test_moved_while_nobody_looked(void **state)
+{
+	struct fixture *f = *state;
+
+	restart(f);
+	put(f, "b.yaml", MTLS("p", "STRICT") AND MTLS("q", "STRICT"));
+	scan_and_save(f);
+	run(f, "rm b.yaml");
+	put(f, "z.yaml", MTLS("p", "strict"));
+	restart(f);
+	scan_and_save(f);
+	assert_true(is_strict(f, "p"));
+	assert_int_equal(state_of(f, "p", "z.yaml"), 1);
+	/* Whoever gives it whole goes before another file's mistake, and the file that gave it before both. */
+	put(f, "a.yaml", MTLS("p", "strict"));
+	put(f, "c.yaml", MTLS("p", "PERMISSIVE"));
+	run(f, "rm z.yaml");
+	restart(f);
+	scan_and_save(f);
+	assert_true(has(f, WEFT_KIND_PEER_AUTHENTICATION, "shop", "p"));
+	assert_int_equal(state_of(f, "p", "c.yaml"), 0);
+	put(f, "c.yaml", MTLS("p", "strict"));
+	put(f, "d.yaml", MTLS("p", "STRICT"));
+	restart(f);
+	scan_and_save(f);
+	assert_false(is_strict(f, "p"));
+	assert_int_equal(state_of(f, "p", "c.yaml"), 1);
+}
+
+static void test_damaged(void **state)
+{
+	struct fixture *f = *state;
+	size_t changed = 77;
+	struct text text;
+
+	restart(f);
+	put(f, "a.yaml", MTLS("p", "STRICT") AND SERVICE("a", "1"));
+	scan_and_save(f);
+	for (int i = 0; i < 2; i++) {
+		weft_close_on_exit int fd = openat(f->state, WEFT_LAST_GOOD_NAME, O_RDWR | O_CLOEXEC);
+
+		if (i == 0)
+			assert_int_equal(pwrite(fd, "x", 1, 60), 1);
+		else
+			assert_int_equal(ftruncate(fd, 60), 0);
+		/* Nothing that asks for it is refused: on with it, and it is whole again. */
+		assert_int_equal(restart(f), -EBADMSG);
+		put(f, "a.yaml", MTLS("p", "STRICT") AND SERVICE("a", "99999"));
+		scan_and_save(f);
+		assert_true(is_strict(f, "p"));
+		assert_int_equal(restart(f), 0);
+	}
+	assert_int_equal(weft_write_file_at(f->state, WEFT_LAST_GOOD_NAME, "", 0, 0600), 0);
+	put(f, "a.yaml", MTLS("p", "strict"));
+	put(f, "b.yaml", SERVICE("b", "2"));
+	assert_int_equal(restart(f), -EBADMSG);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(weft_source_scan(f->source, f->dir, f->model, &changed), -EBADMSG);
+		assert_int_equal(changed, 77);
+		assert_int_equal(weft_source_count(f->source), 0);
+		assert_int_equal(port_of(f, "b"), 0);
+		text = problems(f);
+		assert_contains(text.all, "a.yaml: the last good version of what is refused here cannot be told");
+		/* It is not written over as long as it is asked for. */
+		assert_int_equal(weft_source_save(f->source, f->model), 0);
+	}
+	put(f, "a.yaml", "kind: Peer\n");
+	assert_int_equal(weft_source_scan(f->source, f->dir, f->model, &changed), -EBADMSG);
+	put(f, "a.yaml", MTLS("p", "STRICT"));
+	scan_and_save(f);
+	assert_true(is_strict(f, "p"));
+	assert_int_equal(port_of(f, "b"), 2);
+	assert_int_equal(restart(f), 0);
+	/* Taken away on purpose. */
+	assert_int_equal(unlinkat(f->state, WEFT_LAST_GOOD_NAME, 0), 0);
+	put(f, "a.yaml", MTLS("p", "strict"));
+	assert_int_equal(restart(f), 0);
+	scan_and_save(f);
+	assert_false(is_strict(f, "p"));
+}
+
+static void test_cannot_be_saved(void **state)
+{
+	struct fixture *f = *state;
+
+	restart(f);
+	put(f, "a.yaml", MTLS("p", "STRICT"));
+	scan(f);
+	/* A folder of that name cannot be replaced by a file. */
+	assert_int_equal(mkdirat(f->state, WEFT_LAST_GOOD_NAME, 0700), 0);
+	assert_int_equal(weft_source_save(f->source, f->model), -EISDIR);
+	assert_in_range(weft_source_due_ms(f->source), 1, 1001);
+	assert_int_equal(unlinkat(f->state, WEFT_LAST_GOOD_NAME, AT_REMOVEDIR), 0);
+	scan_and_save(f);
+	put(f, "a.yaml", MTLS("p", "strict"));
+	restart(f);
+	scan_and_save(f);
+	assert_true(is_strict(f, "p"));
+}
+
 int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
@@ -451,6 +693,9 @@ int main(void)
 		TEST(test_twice_in_one_file),	     TEST(test_configmap),
 		TEST(test_link_out_of_the_directory), TEST(test_too_large),
 		TEST(test_directory_gone),	     TEST(test_changed_again_at_once),
+		TEST(test_last_good_outlives_the_process), TEST(test_deleted_while_nobody_looked),
+		TEST(test_torn_while_nobody_looked), TEST(test_moved_while_nobody_looked),
+		TEST(test_damaged),		     TEST(test_cannot_be_saved),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

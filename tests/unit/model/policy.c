@@ -291,6 +291,15 @@ static void probes_of_this_node(void **state)
 	load(f.model, "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: m}\nspec: {probes: {cidrs: [10.244.0.0/30]}}\n");
 	settle(&f);
 	ALLOWED(&f, NULL, "10.244.0.1", 80);
+	load(f.model, "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: m}\n"
+		      "spec: {probes: {ownNode: false, cidrs: [10.244.0.0/30]}}\n");
+	settle(&f);
+	DENIED(&f, NULL, "10.9.9.9", 80);
+	ALLOWED(&f, NULL, "10.244.0.1", 80);
+	load(f.model, "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: m}\nspec: {probes: {ownNode: true}}\n");
+	settle(&f);
+	ALLOWED(&f, NULL, "10.9.9.9", 80);
+	DENIED(&f, NULL, "10.244.0.1", 80);
 	load(f.model, POLICY("not", "shop", "{action: DENY, rules: [{to: [{operation: {notPorts: ['80']}}]}]}"));
 	settle(&f);
 	ALLOWED(&f, NULL, "10.9.9.9", 80);

@@ -242,8 +242,8 @@ static void make_yaml(struct weft_buf *out)
 	size_t authorization = draw(6), authentication = draw(4);
 	size_t missing = draw(3) ? PODS : 4 + draw(4);
 
-	weft_buf_printf(out, "%s---\napiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\nspec: {trustDomain: %s%s}\n",
-			fixed, draw(8) ? "cluster.local" : "mesh.org", draw(2) ? ", probes: {cidrs: [10.8.8.8]}" : "");
+	weft_buf_printf(out, "%s---\napiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\nspec: {trustDomain: %s, probes: {%sownNode: %s}}\n",
+			fixed, draw(8) ? "cluster.local" : "mesh.org", draw(2) ? "cidrs: [10.8.8.8], " : "", draw(4) ? "true" : "false");
 	for (size_t i = 0; i < PODS; i++)
 		if (i != missing)
 			add_pod(out, i);
@@ -456,7 +456,7 @@ static bool is_probe(const struct world *world, const struct request *request)
 {
 	if (!is_here(request->to))
 		return false;
-	if (weft_addr_compare(&request->addr, &world->node) == 0)
+	if (world->mesh->probe_own_node && weft_addr_compare(&request->addr, &world->node) == 0)
 		return true;
 	for (size_t i = 0; i < world->mesh->probe_cidrs.count; i++)
 		if (addr_in(&world->mesh->probe_cidrs.item[i], &request->addr))
