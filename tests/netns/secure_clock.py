@@ -62,7 +62,7 @@ def test_more_than_half_of_a_life(lab):
     works(lab)
     with nothing_in_plaintext(lab), lab.client.connect(VIP, 80) as made:
         read_name(made)
-        renewed(lab, 13, lab, lab.two)
+        renewed(lab, 14, lab, lab.two)
         still_open(made)
         works(lab)
 
