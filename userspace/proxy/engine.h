@@ -108,8 +108,8 @@ struct weft_hbone_stream {
 	bool fin_done : 1; /* the application has it */
 	bool over : 1; /* nghttp2 has forgotten it */
 	bool bulk : 1;
-	bool retried : 1;
 	bool ended : 1;
+	uint8_t refusals; /* of connections that took it and did not begin */
 };
 
 enum weft_conn_state {

@@ -319,15 +319,18 @@ void weft_stream_fin(struct weft_hbone_stream *stream)
 	fin(stream);
 }
 
+/* A peer that renews its certificate says goodbye on one connection after the other, and the next choice may be one that it has not come to. */
+#define MAX_REFUSALS 4
+
 void weft_stream_closed(struct weft_hbone_stream *stream, uint32_t error)
 {
 	struct weft_pool *pool = stream->pool;
 
-	/* The peer has not begun with it (RFC 9113 section 8.7), so that once more does no harm. */
-	if (error == NGHTTP2_REFUSED_STREAM && pool && !stream->retried) {
+	/* The peer has not begun with it (RFC 9113 section 8.7), so that asking again does no harm. */
+	if (error == NGHTTP2_REFUSED_STREAM && pool && stream->refusals < MAX_REFUSALS) {
 		struct weft_hbone_conn *conn = stream->conn;
 
-		stream->retried = true;
+		stream->refusals++;
 		stream->deferred = false;
 		weft_stream_unlink(stream);
 		detach(stream);
