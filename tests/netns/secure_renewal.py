@@ -36,11 +36,8 @@ def test_renewed_under_traffic(lab):
             still_open(later)
             time.sleep(0.25)
     result = load.stop().result()
+    equal(result["errors"], {}, "errors of new connections")
     true(result["ok"] > 0, "no connection was made")
-    failed = sum(result["errors"].values())
-    true(failed <= 2, f"errors of new connections: {result['errors']}")
-    if failed:  # a fault of the product that is known and not found: a connection that is made while a tunnel is given up may end with it
-        raise Skip(f"{failed} of {result['ok']} new connections failed while certificates were renewed, wanted none: {result['errors']}")
 
 
 def _good(address, port):
