@@ -758,11 +758,17 @@ void weft_conn_fail(struct weft_hbone_conn *conn, enum weft_hbone_end end, const
 	weft_loop_timer_stop(&conn->timer);
 	weft_loop_cancel(&conn->work);
 	conn->refs++;
-	while (conn->streams)
-		weft_stream_end(conn->streams, end, 0, "%s", err.text);
 	if (was_up)
 		weft_pool_retire(conn);
-	else
+	for (struct weft_hbone_stream *stream = conn->streams, *next; stream; stream = next) {
+		next = stream->next;
+		/* The peer knows nothing of it. */
+		if (!conn->server && !stream->asked)
+			weft_stream_closed(stream, NGHTTP2_REFUSED_STREAM);
+	}
+	while (conn->streams)
+		weft_stream_end(conn->streams, end, 0, "%s", err.text);
+	if (!was_up)
 		weft_pool_failed(conn, end, err.text);
 	if (conn->ssl && conn->hbone->keys)
 		weft_remote_forget(conn->hbone->keys, conn);

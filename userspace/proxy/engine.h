@@ -98,6 +98,7 @@ struct weft_hbone_stream {
 	bool server : 1;
 	bool answered : 1; /* refused, or dialled */
 	bool refused : 1;
+	bool asked : 1; /* its CONNECT is on its way: the peer may have begun */
 	bool open : 1;
 	bool readable : 1; /* the application */
 	bool writable : 1;

@@ -310,6 +310,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 
 	if (frame->hd.type == NGHTTP2_DATA)
 		weft_limits_earn(conn, frame->hd.length);
+	if (frame->hd.type == NGHTTP2_HEADERS && !conn->server) {
+		struct weft_hbone_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+
+		if (stream)
+			stream->asked = true;
+	}
 	/* A refusal is complete: nothing more is wanted (RFC 9113 section 8.1). Asked for earlier, nghttp2 would not send the refusal. */
 	if (conn->server && frame->hd.type == NGHTTP2_HEADERS && frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
 	    nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0) {
@@ -327,7 +333,6 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 	return 0;
 }
 
-/* A request that a GOAWAY overtook: nghttp2 never knew the stream. */
 static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error, void *context)
 {
 	struct weft_hbone_conn *conn = context;
@@ -336,13 +341,6 @@ static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *fram
 	(void)error;
 	if (frame->hd.type == NGHTTP2_RST_STREAM && conn->limits.own_resets)
 		conn->limits.own_resets--;
-	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
-		return 0;
-	for (struct weft_hbone_stream *stream = conn->streams; stream; stream = stream->next)
-		if (stream->id == frame->hd.stream_id) {
-			weft_stream_closed(stream, NGHTTP2_REFUSED_STREAM);
-			break;
-		}
 	return 0;
 }
 

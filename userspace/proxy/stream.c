@@ -331,7 +331,7 @@ void weft_stream_closed(struct weft_hbone_stream *stream, uint32_t error)
 		struct weft_hbone_conn *conn = stream->conn;
 
 		stream->refusals++;
-		stream->deferred = false;
+		stream->deferred = stream->asked = false;
 		weft_stream_unlink(stream);
 		detach(stream);
 		stream->over = false;

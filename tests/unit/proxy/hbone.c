@@ -551,6 +551,62 @@ static void renewed_certificate(void **state)
 	LAB_UNTIL(lab, seen[1].ended);
 }
 
+/* A CONNECT that was queued when the peer's GOAWAY was read: nghttp2 never sends it, and it goes to another connection, once. */
+static void goaway_that_overtakes(void **state)
+{
+	struct lab *lab = *state;
+	struct weft_hbone_conn *conn;
+	struct seen seen[3];
+	int end[3][2];
+
+	lab_join(lab, &seen[0], &end[0][0], &end[0][1]);
+	for (int i = 1; i < 3; i++) {
+		conn = lab->there.hbone->conns;
+		assert_int_equal(nghttp2_submit_shutdown_notice(conn->session), 0);
+		weft_loop_cancel(&conn->work);
+		conn->work.run(&conn->work);
+		end[i][0] = lab_open(lab, &seen[i]);
+		LAB_UNTIL(lab, seen[i].opened || seen[i].ended);
+		if (!seen[i].opened)
+			fail_msg("%s", seen[i].why);
+		end[i][1] = lab_accept(lab);
+		assert_int_equal(lab->agent.accepted, i + 1);
+		assert_int_equal(lab->there.opened, i + 1);
+	}
+	for (int i = 0; i < 3; i++) {
+		lab_send(lab, end[i][0], "question", 8);
+		lab_expect(lab, end[i][1], "question", 8);
+		lab_send(lab, end[i][1], "answer", 6);
+		lab_expect(lab, end[i][0], "answer", 6);
+		close(end[i][0]);
+		close(end[i][1]);
+		LAB_UNTIL(lab, seen[i].ended);
+		assert_int_equal(seen[i].end, WEFT_HBONE_CLOSED);
+	}
+}
+
+/* A CONNECT that was queued when the connection ended: the peer has never heard of it. */
+static void end_that_overtakes(void **state)
+{
+	struct lab *lab = *state;
+	struct seen first, seen;
+	int client, server, other;
+
+	lab_join(lab, &first, &client, &server);
+	shutdown(lab->there.hbone->conns->io.fd, SHUT_RDWR);
+	other = lab_open(lab, &seen);
+	LAB_UNTIL(lab, seen.opened || seen.ended);
+	if (!seen.opened)
+		fail_msg("%s", seen.why);
+	lab_expect_reset(lab, client);
+	LAB_UNTIL(lab, first.ended);
+	assert_int_equal(first.end, WEFT_HBONE_PEER_RESET);
+	assert_int_equal(lab->agent.accepted, 2);
+	close(client);
+	close(server);
+	close(other);
+}
+
 static void cut(void **state)
 {
 	struct lab *lab = *state;
@@ -1065,6 +1121,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(renewed_certificate, setup, teardown),
 		cmocka_unit_test_setup_teardown(cut, setup, teardown),
 		cmocka_unit_test_setup_teardown(drain, setup, teardown),
+		cmocka_unit_test_setup_teardown(goaway_that_overtakes, setup, teardown),
+		cmocka_unit_test_setup_teardown(end_that_overtakes, setup, teardown),
 		cmocka_unit_test_setup_teardown(agent_that_dies, setup, teardown),
 		cmocka_unit_test(idle_connections_go),
 		cmocka_unit_test(silence_is_noticed_and_pings_are_answered),
