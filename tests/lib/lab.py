@@ -1026,7 +1026,7 @@ class Another(Lab):
     """A further node of a lab."""
 
     def __init__(self, first, name, number):
-        self.node_name, self.first_host, self.net, self.net6 = name, 1 + 100 * number, first.net, first.net6
+        self.node_name, self.first_host, self.net, self.net6 = name, 1 + 80 * number, first.net, first.net6
         super().__init__("", f"{first.prefix}{number + 1}-", f"{first.base}-{number + 1}")
         self.first, self.outlive = first, first.outlive
 

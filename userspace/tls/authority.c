@@ -16,7 +16,6 @@
 #include "tls/key.h"
 
 #define ROOT_LIFE (3650 * WEFT_CA_DAY)
-#define SKEW 3600l /* that clocks of nodes may be apart, of what lives long */
 
 void weft_authority_done(struct weft_authority *authority)
 {
@@ -304,7 +303,7 @@ int weft_authority_make_root(const char *domain, time_t now, X509 **ret_root, EV
 
 	if (r < 0)
 		return r;
-	r = weft_authority_issue(WEFT_AUTHORITY_ROOT, domain, key, NULL, key, now - SKEW, now + ROOT_LIFE, &root);
+	r = weft_authority_issue(WEFT_AUTHORITY_ROOT, domain, key, NULL, key, now - WEFT_CA_SKEW, now + ROOT_LIFE, &root);
 	if (r == 0)
 		r = reread(&root);
 	if (r < 0)
@@ -327,7 +326,7 @@ int weft_authority_make_intermediate(const char *domain, X509 *root, EVP_PKEY *r
 	r = weft_key_new(&key, err);
 	if (r < 0)
 		return r;
-	r = weft_authority_issue(WEFT_AUTHORITY_INTERMEDIATE, domain, key, root, root_key, now - SKEW, until < end ? until : end,
+	r = weft_authority_issue(WEFT_AUTHORITY_INTERMEDIATE, domain, key, root, root_key, now - WEFT_CA_SKEW, until < end ? until : end,
 				 &certificate);
 	if (r == 0)
 		r = reread(&certificate);

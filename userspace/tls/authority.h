@@ -16,11 +16,13 @@
 #define WEFT_CA_ROOT_FILE "root.pem" /* the root; its key too, on the node where it was made */
 #define WEFT_CA_INTERMEDIATE_FILE "intermediate.pem" /* this node's, with its key */
 #define WEFT_CA_NEXT_FILE "next.pem" /* the root that will sign, with its key */
+#define WEFT_CA_OLD_FILE "old.pem" /* the root that signed before, with its key: to revoke what it signed */
 #define WEFT_CA_OTHERS_FILE "roots.pem" /* roots that are believed besides, old and next */
 #define WEFT_CA_CRL_FILE "crl.pem"
 
 #define WEFT_CA_DAY (24 * 3600l)
 #define WEFT_CA_INTERMEDIATE_LIFE (365 * WEFT_CA_DAY)
+#define WEFT_CA_SKEW 3600l /* that clocks of nodes may be apart, of what lives long */
 
 struct weft_authority {
 	char domain[WEFT_TRUST_DOMAIN_MAX + 1];

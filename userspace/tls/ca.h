@@ -35,14 +35,17 @@ struct weft_ca_export {
 };
 /* A new intermediate for another node, with what that node is to believe, encrypted. -ENOENT: there is no CA. */
 int weft_ca_export(int dir, time_t now, struct weft_buf *bundle, struct weft_ca_export *ret_export, struct weft_err *err);
-/* -EEXIST: there is a CA of its own; -EACCES: the wrong code, or the bundle was changed; -ESTALE: it is too old. */
+/*
+ * -EEXIST: there is a CA of its own; -EACCES: the wrong code, or the bundle was changed; -ESTALE: it is more than a day old, or older
+ * than what this node has.
+ */
 int weft_ca_join(int dir, time_t now, const void *bundle, size_t size, const char *code, char ret_domain[static 256], struct weft_err *err);
 /*
  * First call: makes the next root, which is believed and does not sign yet: export to all nodes anew. Second call: it signs; the
  * old one stays believed until it ends. *ret_signs tells which of them it was.
  */
 int weft_ca_rotate(int dir, time_t now, bool *ret_signs, struct weft_err *err);
-/* Puts the intermediate with this serial number (hexadecimal) on the root's CRL. -EALREADY. */
+/* Puts the intermediate with this serial number (hexadecimal) on the CRLs of the root and of the one before it. -EALREADY. */
 int weft_ca_revoke(int dir, time_t now, const char *serial, struct weft_err *err);
 
 #endif

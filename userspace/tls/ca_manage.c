@@ -15,6 +15,7 @@
 #include "tls/authority.h"
 #include "tls/cert.h"
 #include "tls/key.h"
+#include "tls/trust.h"
 
 #define EXPORT_LIFE WEFT_CA_DAY /* in which it is to be joined */
 
@@ -182,6 +183,31 @@ static int open_bundle(const void *bundle, size_t size, const char *code_text, c
 	return 0;
 }
 
+/* What would be refused when it is read back must not take the place of what is there. */
+static int check_trusted(const struct weft_pem *pem, const char *domain, struct weft_err *err)
+{
+	weft_cleanup(weft_trust_unrefp) struct weft_trust *trust = weft_trust_new();
+	int r = trust ? 0 : weft_err_set(err, ENOMEM, "out of memory");
+
+	for (size_t i = 1; r == 0 && i < pem->count; i++) {
+		struct weft_der der;
+
+		r = weft_pem_der(pem->certificate[i], &der);
+		if (r == 0) {
+			r = weft_trust_add_root(trust, domain, der.data, der.size, err);
+			OPENSSL_free((void *)der.data);
+		}
+	}
+	for (size_t i = 0; r == 0 && i < pem->crl_count; i++) {
+		unsigned char *der = NULL;
+		int size = i2d_X509_CRL(pem->crl[i], &der);
+
+		r = size > 0 ? weft_trust_add_crl(trust, domain, der, (size_t)size, err) : -ENOMEM;
+		OPENSSL_free(der);
+	}
+	return r < 0 ? weft_err_prefix(err, r, "the export cannot be used") : 0;
+}
+
 /* That all of it belongs together; it was made by who has the code, so that this finds mistakes, not attacks. */
 static int check_bundle(const struct weft_pem *pem, const EVP_PKEY *key, char *ret_domain, struct weft_err *err)
 {
@@ -193,7 +219,7 @@ static int check_bundle(const struct weft_pem *pem, const EVP_PKEY *key, char *r
 		ERR_clear_error();
 		return weft_err_set(err, EINVAL, "the export does not fit together: it was made by another version of weft");
 	}
-	return 0;
+	return check_trusted(pem, ret_domain, err);
 }
 
 /* The same root as now, or one that this node believes already, or one that believes ours: a rotation. */
@@ -207,6 +233,51 @@ static bool is_known(const struct weft_authority *here, const struct weft_pem *p
 				return true;
 	}
 	return false;
+}
+
+/* 0: it has none. */
+static int64_t crl_number(const X509_CRL *crl)
+{
+	ASN1_INTEGER *number = X509_CRL_get_ext_d2i(crl, NID_crl_number, NULL, NULL);
+	int64_t value = 0;
+
+	if (number && ASN1_INTEGER_get_int64(&value, number) != 1)
+		value = 0;
+	ASN1_INTEGER_free(number);
+	ERR_clear_error();
+	return value;
+}
+
+static bool has_root(const struct weft_pem *pem, const X509_NAME *name)
+{
+	for (size_t i = 1; i < pem->count; i++)
+		if (X509_NAME_cmp(X509_get_subject_name(pem->certificate[i]), name) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * An export says all that there is to believe when it is made, so that what is older than what is here would take a revocation
+ * or a root back. Lists are looked at besides: crl.pem may have come by hand.
+ */
+static int check_newer(const struct weft_authority *here, const struct weft_pem *pem, struct weft_err *err)
+{
+	if (ASN1_TIME_compare(X509_get0_notBefore(pem->certificate[0]), X509_get0_notBefore(here->intermediate)) < 0)
+		return weft_err_set(err, ESTALE, "the export is older than the one that this node joined last, it may lack a new root or a "
+				    "revocation: make a new one");
+	for (size_t i = 0; i < here->crls.crl_count; i++) {
+		const X509_NAME *issuer = X509_CRL_get_issuer(here->crls.crl[i]);
+		int64_t number = -1;
+
+		for (size_t j = 0; j < pem->crl_count; j++)
+			if (X509_NAME_cmp(X509_CRL_get_issuer(pem->crl[j]), issuer) == 0 && crl_number(pem->crl[j]) > number)
+				number = crl_number(pem->crl[j]);
+		/* Of a root that is believed no longer it does not matter. */
+		if (number < crl_number(here->crls.crl[i]) && has_root(pem, issuer))
+			return weft_err_set(err, ESTALE, "the export has an older revocation list than this node's %s: make a new one",
+					    WEFT_CA_CRL_FILE);
+	}
+	return 0;
 }
 
 static int write_public(int dir, const char *name, const struct weft_buf *text, struct weft_err *err)
@@ -238,7 +309,8 @@ static int install(int dir, const struct weft_pem *pem, const EVP_PKEY *key, str
 	weft_buf_done_on_exit struct weft_buf root = WEFT_BUF_INIT, others = WEFT_BUF_INIT, crls = WEFT_BUF_INIT;
 	int r = weft_authority_add_certificate(&root, pem->certificate[1]);
 
-	for (size_t i = 2; r == 0 && i < pem->count; i++)
+	/* All of them, for until the last file is there the root is still the one before. */
+	for (size_t i = 1; r == 0 && i < pem->count; i++)
 		r = weft_authority_add_certificate(&others, pem->certificate[i]);
 	for (size_t i = 0; r == 0 && i < pem->crl_count; i++)
 		r = add_crl(&crls, pem->crl[i]);
@@ -286,6 +358,10 @@ int weft_ca_join(int dir, time_t now, const void *bundle, size_t size, const cha
 	if (r == 0 && (here.rooted || !is_known(&here, &pem)))
 		return weft_err_set(err, EEXIST, "this node has %s for trust domain %s: stop weftd, remove the files of the CA, and join again",
 				    here.rooted ? "a CA of its own" : "joined another CA", here.domain);
+	if (r == 0)
+		r = check_newer(&here, &pem, err);
+	if (r < 0 && r != -ENOENT)
+		return r;
 	r = install(dir, &pem, key, err);
 	if (r == 0)
 		strcpy(ret_domain, domain);
@@ -329,7 +405,9 @@ int weft_ca_rotate(int dir, time_t now, bool *ret_signs, struct weft_err *err)
 		r = weft_err_set(err, EINVAL, "the CA's %s has no key: remove it to begin the rotation anew", WEFT_CA_NEXT_FILE);
 	if (r == 0)
 		r = weft_authority_make_intermediate(authority.domain, next, next_key, now, &intermediate, &key, err);
-	/* Each step leaves something that works: both roots are believed throughout. */
+	/* Each step leaves something that works: both roots are believed throughout, and what the old one signed can be revoked. */
+	if (r == 0 && X509_cmp(next, authority.root) != 0)
+		r = weft_authority_write_pair(dir, WEFT_CA_OLD_FILE, authority.root, root_key, err);
 	if (r == 0)
 		r = put_others(dir, &authority, authority.root, now, err);
 	if (r == 0)
@@ -343,21 +421,17 @@ int weft_ca_rotate(int dir, time_t now, bool *ret_signs, struct weft_err *err)
 	return r;
 }
 
-/* The CRL of the root as it is now, or a new one. Taken out of `crls`. */
+/* The list of a root, or a new one, which `crls` has from then on. */
 static X509_CRL *crl_of(struct weft_pem *crls, X509 *root)
 {
 	X509_CRL *crl;
 
 	for (size_t i = 0; i < crls->crl_count; i++)
-		if (X509_NAME_cmp(X509_CRL_get_issuer(crls->crl[i]), X509_get_subject_name(root)) == 0) {
-			crl = crls->crl[i];
-			crls->crl[i] = crls->crl[--crls->crl_count];
-			crls->crl[crls->crl_count] = NULL;
-			return crl;
-		}
-	crl = X509_CRL_new();
+		if (X509_NAME_cmp(X509_CRL_get_issuer(crls->crl[i]), X509_get_subject_name(root)) == 0)
+			return crls->crl[i];
+	crl = crls->crl_count < WEFT_PEM_MAX ? X509_CRL_new() : NULL;
 	if (crl && X509_CRL_set_version(crl, X509_CRL_VERSION_2) && X509_CRL_set_issuer_name(crl, X509_get_subject_name(root)))
-		return crl;
+		return crls->crl[crls->crl_count++] = crl;
 	X509_CRL_free(crl);
 	return NULL;
 }
@@ -375,15 +449,19 @@ static bool add_revoked(X509_CRL *crl, ASN1_INTEGER *serial, time_t now)
 	return ok;
 }
 
-/* In force until the root ends: it is renewed by revoking, not by time. */
+/*
+ * In force until the root ends: it is renewed by revoking, not by time. Dated back as certificates are: where a clock is behind
+ * ours a list of the future would have all of its issuer's certificates refused.
+ */
 static bool sign_crl(X509_CRL *crl, X509 *root, EVP_PKEY *key, time_t now)
 {
-	ASN1_TIME *when = ASN1_TIME_set(NULL, now);
+	ASN1_TIME *when = ASN1_TIME_set(NULL, now - WEFT_CA_SKEW);
+	int64_t before = crl_number(crl);
 	ASN1_INTEGER *number = ASN1_INTEGER_new();
 	X509_EXTENSION *extension = NULL;
 	X509V3_CTX context;
 	bool ok = when && number && X509_CRL_set1_lastUpdate(crl, when) && X509_CRL_set1_nextUpdate(crl, X509_get0_notAfter(root)) &&
-		  ASN1_INTEGER_set_int64(number, now) && X509_CRL_add1_ext_i2d(crl, NID_crl_number, number, 0, X509V3_ADD_REPLACE) == 1;
+		  ASN1_INTEGER_set_int64(number, now > before ? now : before + 1) && X509_CRL_add1_ext_i2d(crl, NID_crl_number, number, 0, X509V3_ADD_REPLACE) == 1;
 
 	if (ok && X509_CRL_get_ext_by_NID(crl, NID_authority_key_identifier, -1) < 0) {
 		X509V3_set_ctx(&context, root, NULL, NULL, crl, 0);
@@ -409,34 +487,51 @@ static ASN1_INTEGER *parse_serial(const char *text)
 	return serial;
 }
 
+/* On the list of `root`, which is in `crls` or made. 1: it is there already. */
+static int put_on_list(struct weft_pem *crls, X509 *root, EVP_PKEY *key, ASN1_INTEGER *serial, time_t now, struct weft_err *err)
+{
+	X509_CRL *crl = crl_of(crls, root);
+	X509_REVOKED *there;
+
+	if (!crl)
+		return weft_err_set(err, ENOMEM, "out of memory");
+	if (X509_CRL_get0_by_serial(crl, &there, serial) == 1)
+		return 1;
+	if (!add_revoked(crl, serial, now) || !sign_crl(crl, root, key, now))
+		return weft_err_set(err, EIO, "cannot sign the CRL");
+	return 0;
+}
+
 int weft_ca_revoke(int dir, time_t now, const char *serial_hex, struct weft_err *err)
 {
 	weft_cleanup(weft_authority_done) struct weft_authority authority = { .root = NULL };
-	weft_key_on_exit EVP_PKEY *root_key = NULL;
+	weft_key_on_exit EVP_PKEY *root_key = NULL, *old_key = NULL;
 	weft_buf_done_on_exit struct weft_buf text = WEFT_BUF_INIT;
+	weft_x509_on_exit X509 *old = NULL;
 	ASN1_INTEGER *serial = parse_serial(serial_hex);
-	X509_REVOKED *there;
-	X509_CRL *crl = NULL;
 	int r = serial ? weft_authority_load_rooted(dir, &authority, &root_key, err)
-		       : weft_err_set(err, EINVAL, "%s is no serial number: give the one that `weft ca export` printed", serial_hex);
+		       : weft_err_set(err, EINVAL, "%s is no serial number: give the one that `weft ca export` printed", serial_hex), before = 1;
 
 	if (r == 0 && ASN1_INTEGER_cmp(serial, X509_get0_serialNumber(authority.intermediate)) == 0)
 		r = weft_err_set(err, EINVAL, "%s is this node's own: rotate the root instead", serial_hex);
 	if (r == 0) {
-		crl = crl_of(&authority.crls, authority.root);
-		r = crl ? 0 : weft_err_set(err, ENOMEM, "out of memory");
+		r = weft_authority_read_pair(dir, WEFT_CA_OLD_FILE, &old, &old_key, err);
+		if (r == -ENOENT)
+			r = 0;
 	}
-	if (r == 0 && X509_CRL_get0_by_serial(crl, &there, serial) == 1)
+	/* Which of the two signed it nobody knows, and a number is never given twice. */
+	if (r == 0 && old_key && weft_pem_time(X509_get0_notAfter(old)) > now)
+		r = before = put_on_list(&authority.crls, old, old_key, serial, now, err);
+	if (r >= 0)
+		r = put_on_list(&authority.crls, authority.root, root_key, serial, now, err);
+	if (r == 1 && before == 1)
 		r = weft_err_set(err, EALREADY, "%s is revoked already", serial_hex);
-	if (r == 0 && (!add_revoked(crl, serial, now) || !sign_crl(crl, authority.root, root_key, now)))
-		r = weft_err_set(err, EIO, "cannot sign the CRL");
-	if (r == 0) {
-		r = add_crl(&text, crl);
+	if (r >= 0) {
+		r = 0;
 		for (size_t i = 0; r == 0 && i < authority.crls.crl_count; i++)
 			r = add_crl(&text, authority.crls.crl[i]);
 		r = r < 0 ? weft_err_set(err, r, "%m") : write_public(dir, WEFT_CA_CRL_FILE, &text, err);
 	}
-	X509_CRL_free(crl);
 	ASN1_INTEGER_free(serial);
 	return r;
 }

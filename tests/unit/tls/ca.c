@@ -531,6 +531,141 @@ static void test_rotate(void **state)
 	assert_int_equal(lab->signer[1]->ops->state(lab->signer[1], &err), 0);
 }
 
+static int join_as_of(struct lab *lab, const struct weft_buf *bundle, const char *code, struct weft_err *err)
+{
+	char domain[256];
+
+	return weft_ca_join(lab->dir[1], time(NULL), bundle->data, bundle->size, code, domain, err);
+}
+
+static char *file_of(struct lab *lab, int node, const char *name)
+{
+	struct weft_err err = { "" };
+	size_t size, room;
+	char *text, *copy;
+
+	if (faccessat(lab->dir[node], name, F_OK, 0) < 0)
+		return strdup("");
+	assert_int_equal(weft_key_read_file(lab->dir[node], name, &text, &size, &room, &err), 0);
+	copy = strndup(text, size);
+	assert_non_null(copy);
+	weft_key_free(text, room);
+	return copy;
+}
+
+static const char *const joined[] = { "root.pem", "intermediate.pem", "roots.pem", "crl.pem" };
+
+/* What was exported before this node joined last takes nothing back: no root, no revocation, no certificate. */
+static void test_join_older(void **state)
+{
+	struct lab *lab = *state;
+	weft_buf_done_on_exit struct weft_buf older = WEFT_BUF_INIT, newer = WEFT_BUF_INIT;
+	char code[WEFT_CA_CODE_SIZE], newer_code[WEFT_CA_CODE_SIZE], serial[41];
+	char *before[WEFT_ARRAY_SIZE(joined)];
+	struct weft_err err = { "" };
+	time_t now = time(NULL);
+	bool signs;
+
+	start(lab, 0);
+	export(lab, now - 10, &older, code, serial);
+	assert_int_equal(weft_ca_revoke(lab->dir[0], now - 5, "abcdef", &err), 0);
+	assert_int_equal(weft_ca_rotate(lab->dir[0], now - 5, &signs, &err), 0);
+	export(lab, now, &newer, newer_code, serial);
+	assert_int_equal(join_as_of(lab, &older, code, &err), 0);
+	assert_int_equal(join_as_of(lab, &newer, newer_code, &err), 0);
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(joined); i++)
+		before[i] = file_of(lab, 1, joined[i]);
+	assert_int_equal(join_as_of(lab, &older, code, &err), -ESTALE);
+	assert_contains(err.text, "older than the one that this node joined last");
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(joined); i++) {
+		weft_free_on_exit char *after = file_of(lab, 1, joined[i]);
+
+		assert_string_not_equal(after, "");
+		assert_string_equal(after, before[i]);
+		free(before[i]);
+	}
+	/* The one that it has, once more. */
+	assert_int_equal(join_as_of(lab, &newer, newer_code, &err), 0);
+}
+
+/* A list that came by hand is newer than the export; once more than a list in the same second. */
+static void test_join_older_list(void **state)
+{
+	struct lab *lab = *state;
+	weft_buf_done_on_exit struct weft_buf without = WEFT_BUF_INIT, with_one = WEFT_BUF_INIT, with_two = WEFT_BUF_INIT;
+	char code[3][WEFT_CA_CODE_SIZE], serial[41];
+	struct weft_err err = { "" };
+	time_t now = time(NULL);
+	char *list;
+
+	start(lab, 0);
+	export(lab, now, &without, code[0], serial);
+	assert_int_equal(weft_ca_revoke(lab->dir[0], now, "abcdef", &err), 0);
+	export(lab, now, &with_one, code[1], serial);
+	assert_int_equal(weft_ca_revoke(lab->dir[0], now, "abcdee", &err), 0);
+	export(lab, now, &with_two, code[2], serial);
+	assert_int_equal(join_as_of(lab, &without, code[0], &err), 0);
+	list = file_of(lab, 0, "crl.pem");
+	assert_int_equal(weft_write_file_at(lab->dir[1], "crl.pem", list, strlen(list), 0600), 0);
+	free(list);
+	assert_int_equal(join_as_of(lab, &without, code[0], &err), -ESTALE);
+	assert_contains(err.text, "an older revocation list than this node's crl.pem");
+	assert_int_equal(join_as_of(lab, &with_one, code[1], &err), -ESTALE);
+	assert_int_equal(join_as_of(lab, &with_two, code[2], &err), 0);
+}
+
+/* At no time between two files a root is missing that signed what is in the other. */
+static void test_join_is_believed_in_between(void **state)
+{
+	struct lab *lab = *state;
+	weft_free_on_exit char *root = NULL, *others = NULL;
+	struct weft_err err = { "" };
+	char serial[41];
+	bool signs;
+
+	start(lab, 0);
+	join(lab, serial);
+	root = file_of(lab, 1, "root.pem");
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(weft_ca_rotate(lab->dir[0], time(NULL), &signs, &err), 0);
+	join(lab, serial);
+	/* As if it had ended before the last one. */
+	assert_int_equal(weft_write_file_at(lab->dir[1], "root.pem", root, strlen(root), 0600), 0);
+	start(lab, 1);
+	await_change(lab);
+	assert_int_equal(ask(lab, 1, ID, 30, &err), 0);
+	assert_believed(lab, 1);
+	assert_believed(lab, 0);
+}
+
+/* What the root before this one signed is revoked as well; the list holds where clocks are behind. */
+static void test_revoke_after_rotation(void **state)
+{
+	struct lab *lab = *state;
+	struct weft_err err = { "" };
+	time_t now = time(NULL);
+	char serial[41];
+	bool signs;
+
+	start(lab, 0);
+	join(lab, serial);
+	start(lab, 1);
+	assert_int_equal(ask(lab, 1, ID, 30, &err), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(weft_ca_rotate(lab->dir[0], now, &signs, &err), 0);
+	assert_mode(lab, "old.pem");
+	await_change(lab);
+	assert_believed(lab, 0);
+	assert_int_equal(weft_ca_revoke(lab->dir[0], now, serial, &err), 0);
+	assert_int_equal(weft_ca_revoke(lab->dir[0], now, serial, &err), -EALREADY);
+	await_change(lab);
+	assert_int_equal(believed_at(lab, 0, now, &err), -EACCES);
+	assert_contains(err.text, "revoked");
+	assert_int_equal(ask(lab, 0, ID, 30, &err), 0);
+	if (believed_at(lab, 0, time(NULL) - 50, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
 static void test_damage_while_it_runs(void **state)
 {
 	struct lab *lab = *state;
@@ -738,6 +873,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_join, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_revoke, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_rotate, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_join_older, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_join_older_list, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_join_is_believed_in_between, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_revoke_after_rotation, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_damage_while_it_runs, set_up, tear_down),
 		cmocka_unit_test(test_key_pem),
 		cmocka_unit_test(test_key_signs),
