@@ -343,8 +343,11 @@ int weft_ca_join(int dir, time_t now, const void *bundle, size_t size, const cha
 	for (size_t i = sizeof("until ") - 1; i < size && isdigit((unsigned char)text[i]) && until < 1ll << 50; i++)
 		until = until * 10 + (text[i] - '0');
 	r = weft_pem_read(text, size, "the export", &pem, err);
-	if (r == 0)
+	if (r == 0) {
 		r = weft_key_from_pem(text, size, &key, err);
+		if (r < 0)
+			weft_err_prefix(err, r, "the export");
+	}
 	weft_key_free(text, size);
 	if (r == 0)
 		r = check_bundle(&pem, key, domain, err);
