@@ -40,6 +40,7 @@ struct proxy {
 	sd_event_source *io;
 	uint64_t generation; /* of the mesh that it has; 0: none */
 	uint32_t asked; /* serial of what it has not answered; 0: nothing */
+	bool fresh; /* conns are what it said when it was asked last */
 	const void *conns; /* mapped: the last answer */
 	size_t conns_size;
 	uint32_t conns_count;
@@ -293,6 +294,7 @@ static void lose_proxy(struct proxy *proxy)
 		munmap((void *)proxy->conns, proxy->conns_size);
 	proxy->conns = NULL;
 	proxy->conns_count = 0;
+	proxy->fresh = false;
 	proxy->generation = 0;
 	proxy->asked = 0;
 }
@@ -313,11 +315,12 @@ static void send_mesh(struct weft_secure *secure, struct proxy *proxy)
 
 static void take_conns(struct proxy *proxy, const struct weft_proxy_message *message, int memfd)
 {
+	bool awaited = message->serial == proxy->asked;
 	struct weft_err err = { "" };
 	const void *data;
 	int r;
 
-	if (message->serial == proxy->asked)
+	if (awaited)
 		proxy->asked = 0;
 	r = weft_memfd_map(memfd, message->bytes, &data);
 	if (r < 0) {
@@ -335,6 +338,7 @@ static void take_conns(struct proxy *proxy, const struct weft_proxy_message *mes
 	proxy->conns = data;
 	proxy->conns_size = message->bytes;
 	proxy->conns_count = message->count;
+	proxy->fresh = awaited;
 }
 
 static int on_proxy(sd_event_source *source, int fd, uint32_t revents, void *context)
@@ -360,6 +364,7 @@ static void ask_conns(struct weft_secure *secure, struct proxy *proxy)
 {
 	struct weft_proxy_message message;
 
+	proxy->fresh = false;
 	if (proxy->sock < 0 || proxy->asked)
 		return;
 	if (++secure->serial == 0)
@@ -627,7 +632,7 @@ struct json_object *weft_control_secure_conns_json(struct weft_control *control)
 
 	gather(control->secure);
 	for (size_t i = 0; i < WEFT_PROXY_MAX; i++)
-		if (control->secure->proxy[i].conns && !control->secure->proxy[i].asked) /* else they are of long ago */
+		if (control->secure->proxy[i].fresh)
 			add_conns(&control->secure->proxy[i], list);
 	return list;
 }
