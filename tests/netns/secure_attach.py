@@ -87,6 +87,51 @@ def test_by_command(lab):
     equal(lab.client.who(lab.late.ip, 80), "late")
 
 
+def _conns(lab, pod):
+    """What proxies carry of a pod."""
+    return [row for row in lab.request({"request": "conn.secure"})["connections"] if pod.ip in row["local"] or pod.ip in row["remote"]]
+
+
+def test_detaching_cuts_what_is_open(lab):
+    """Both ways, with a peer of each kind of end, at once and said; another pod's connections go on, and it can be attached again."""
+    lab.weft("workload", "attach", "default/late", "--netns", lab.late.netns)
+    wait_attached(lab.late, spiffe(lab.late, "default"))
+    write_all(lab, "late.yaml", [tunnelling(lab.late, "default"), pod_resource(lab.holder)])  # which the other node has to know
+    wait_for(lambda: _tunnels(lab, lab.web, lab.late.ip), "connections to the pod to be tunnelled")
+    with lab.late.connect(lab.web.ip, 80) as out, lab.web.connect(lab.late.ip, 80) as into, lab.client.connect(lab.web.ip, 80) as beside:
+        for made in (out, into, beside):
+            read_name(made)
+            still_open(made)
+        equal(len(_conns(lab, lab.late)), 2, "what the proxies carry")
+        before = proxy_count(lab, "detached")
+        tunnels = _established(lab.late)
+        true(tunnels, "no tunnel is open")
+        lab.weft("workload", "detach", "default/late")
+        for made, what in ((out, "a connection out of the pod"), (into, "a connection into the pod")):
+            is_cut(made, timeout=3.0, what=what)
+        wait_for(lambda: not _conns(lab, lab.late) and not _established(lab.late), lambda: f"nothing of it to be in the proxies: {_conns(lab, lab.late)}, {_established(lab.late)}", 3)
+        wait_for(lambda: proxy_count(lab, "detached") - before == 2, "both to be counted")
+        contains(lab.log.read_text(), " of default/late: it is attached no longer", "the log")
+        still_open(beside)
+    as_before(lab, lab.late)
+    write_all(lab, "late.yaml", [pod_resource(pod) for pod in (lab.late, lab.holder)])
+    wait_for(lambda: _tunnels(lab, lab.web, lab.late.ip) is False, "it to be spoken to in plaintext")
+    test_attaching_twice_is_no_error(lab)
+
+
+def _tunnels(lab, pod, address):
+    """Whether a connection of a pod of the other node goes through a tunnel; not while it cannot be made."""
+    with contextlib.suppress(OSError), pod.connect(address, 80) as made:
+        read_name(made)
+        return any(address in row["peer"] for row in lab.two.request({"request": "conn.secure"})["connections"])
+    return None
+
+
+def _established(pod):
+    """Connections of the agent in a pod's namespace."""
+    return sh("nsenter", f"--net=/run/netns/{pod.netns}", "ss", "-Htn", "state", "established", "( sport = :15008 or dport = :15008 or sport = :15001 or dport = :15001 )").splitlines()
+
+
 def test_attaching_twice_is_no_error(lab):
     for _ in range(2):
         lab.weft("workload", "attach", "default/late", "--netns", lab.late.netns)

@@ -204,6 +204,20 @@ void weft_hbone_cut(struct weft_hbone_stream *stream)
 	weft_stream_end(stream, WEFT_HBONE_CUT, 0, "no longer allowed");
 }
 
+void weft_hbone_leave(struct weft_hbone *hbone, uint64_t netns)
+{
+	struct weft_hbone_conn *next;
+
+	for (struct weft_hbone_conn *conn = hbone->conns; conn; conn = next) {
+		next = conn->next;
+		if (conn->netns != netns)
+			continue;
+		while (conn->streams)
+			weft_stream_end(conn->streams, WEFT_HBONE_CUT, 0, "the pod was detached");
+		weft_conn_stop(conn, NGHTTP2_NO_ERROR);
+	}
+}
+
 void weft_hbone_recheck(struct weft_hbone *hbone, const struct weft_trust *trust, time_t now)
 {
 	struct weft_hbone_conn *next;

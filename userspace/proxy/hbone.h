@@ -120,6 +120,8 @@ void weft_hbone_dial(struct weft_hbone_stream *stream, int fd);
 
 /* Ends a stream that may no longer be: both sides see a reset. */
 void weft_hbone_cut(struct weft_hbone_stream *stream);
+/* A network namespace is left: its connections end, after GOAWAY, and what streams there are with a reset. */
+void weft_hbone_leave(struct weft_hbone *hbone, uint64_t netns);
 /* Cuts all connections whose peer `trust` no longer believes. */
 void weft_hbone_recheck(struct weft_hbone *hbone, const struct weft_trust *trust, time_t now);
 /* Sockets that -EINPROGRESS promised; `fd` < 0: there is none, for this error. */

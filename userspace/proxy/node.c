@@ -654,8 +654,6 @@ static int serve(struct weft_node *node, struct accepted *accepted, struct weft_
 	struct weft_identity *identity;
 
 	*ret_count = WEFT_PROXY_COUNT_NO_IDENTITY;
-	if (!pod)
-		return weft_err_set(why, EACCES, "the pod is attached no longer");
 	if (!node->data)
 		return weft_err_set(why, EAGAIN, "control has not told this proxy yet who is in the mesh");
 	if (weft_mesh_by_id(&node->mesh, pod->workload, &workload) < 0)
@@ -895,8 +893,14 @@ static int proceed(struct weft_node *node, struct accepted *accepted)
 	bool over = weft_loop_now_ns(node->loop) >= accepted->due_ns;
 	enum weft_proxy_count what;
 	struct weft_err why = { "" };
-	int r = accepted->server ? serve(node, accepted, &why, &what) : open_tunnel(node, accepted, &why, &what);
+	int r;
 
+	if (!pod_of(node, accepted->netns)) {
+		what = WEFT_PROXY_COUNT_DETACHED;
+		r = weft_err_set(&why, EACCES, "the pod is attached no longer");
+	} else {
+		r = accepted->server ? serve(node, accepted, &why, &what) : open_tunnel(node, accepted, &why, &what);
+	}
 	if (r == -EAGAIN && !over)
 		return r;
 	if (r < 0)
@@ -1057,6 +1061,37 @@ static void pod_free(struct weft_node *node, struct pod *pod)
 	free(pod);
 }
 
+/*
+ * The rule and the route that its connections need are gone: left alone they would hang until something times out. At once, and not
+ * after a drain: who takes part no longer is not to be carried on.
+ */
+static void leave(struct weft_node *node, struct pod *pod)
+{
+	struct flow *flow, *next;
+	uint64_t netns = pod->netns;
+	uint32_t workload = pod->workload;
+	size_t number = 0;
+
+	for (flow = node->flows; flow; flow = next) {
+		next = flow->next;
+		if (flow->netns != netns || flow->cut)
+			continue;
+		count(node, WEFT_PROXY_COUNT_DETACHED);
+		number++;
+		flow->cut = true;
+		if (flow->server && !flow->answered)
+			refuse(flow, 503);
+		else
+			weft_hbone_cut(flow->stream);
+	}
+	if (number)
+		say(node, WEFT_LOG_INFO, "cut %zu connection%s of %s: it is attached no longer", number, number == 1 ? "" : "s",
+		    workload_label(node, workload).text);
+	weft_hbone_leave(node->hbone, netns);
+	pod_free(node, pod);
+	go_on(node);
+}
+
 static struct listener **find_listener(struct pod *pod, const struct weft_node_listener *wanted)
 {
 	struct listener **at = &pod->listeners;
@@ -1145,7 +1180,7 @@ void weft_node_drop(struct weft_node *node, const struct weft_node_listener *wan
 		listener_free(listener);
 	}
 	if (!pod->listeners)
-		pod_free(node, pod);
+		leave(node, pod);
 }
 
 /* ---- the mesh ---- */

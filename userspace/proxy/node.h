@@ -61,7 +61,7 @@ struct weft_node_listener {
  * `fd` < 0: the one that is there stays, its workload is new; -ENOENT: there is none.
  */
 int weft_node_keep(struct weft_node *node, const struct weft_node_listener *listener, int fd);
-/* No more connections from there; those that are open go on. */
+/* No more connections from there. With its last listener a pod is gone: what is open of it ends, with a reset, and nothing of it stays. */
 void weft_node_drop(struct weft_node *node, const struct weft_node_listener *listener);
 
 /*

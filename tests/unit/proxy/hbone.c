@@ -849,6 +849,33 @@ static void recheck(void **state)
 	weft_trust_unref(nobody);
 }
 
+/* Of the namespace that is left, on either side: streams reset, connections closed in order, others untouched. */
+static void leave(void **state)
+{
+	struct lab *lab = *state;
+	struct seen seen;
+
+	for (int by = 0; by < 2; by++) {
+		struct side *side = by ? &lab->here : &lab->there, *other = by ? &lab->there : &lab->here;
+		uint64_t netns;
+		int client, server;
+
+		lab_join(lab, &seen, &client, &server);
+		netns = side->hbone->conns->netns;
+		weft_hbone_leave(side->hbone, netns + 1);
+		lab_send(lab, client, "x", 1);
+		lab_expect(lab, server, "x", 1);
+		weft_hbone_leave(side->hbone, netns);
+		lab_expect_reset(lab, client);
+		lab_expect_reset(lab, server);
+		LAB_UNTIL(lab, seen.ended && lab->last->ended);
+		assert_int_equal(seen.end, by ? WEFT_HBONE_CUT : WEFT_HBONE_PEER_RESET);
+		LAB_UNTIL(lab, side->hbone->count == 0 && other->hbone->count == 0);
+		close(client);
+		close(server);
+	}
+}
+
 /* Random traffic both ways on many streams, each ending in its own way; every byte is checked. */
 struct way {
 	int from, to;
@@ -1131,6 +1158,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(stalled_handshakes_push_out_their_like),
 		cmocka_unit_test(cap_on_connections),
 		cmocka_unit_test_setup_teardown(recheck, setup, teardown),
+		cmocka_unit_test_setup_teardown(leave, setup, teardown),
 		cmocka_unit_test_setup_teardown(keys_elsewhere, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_of_a_stream_at_rest, setup, teardown),
 		cmocka_unit_test_setup_teardown(random_duplex, setup, teardown),

@@ -33,7 +33,7 @@ static bool late;
 
 static struct weft_hbone_ops engine;
 static struct {
-	unsigned int opens, accepts, refusals, dials, cuts, rechecks, sockets, drains;
+	unsigned int opens, accepts, refusals, dials, cuts, rechecks, sockets, drains, leaves;
 	char authority[128], forwarded[256], baggage[512], traceparent[64], expected[128], source[64], peer[64];
 	int app, status, socket, dialled;
 	void *user;
@@ -115,6 +115,13 @@ void weft_hbone_cut(struct weft_hbone_stream *stream)
 {
 	told.cuts++;
 	told.cut = stream;
+}
+
+void weft_hbone_leave(struct weft_hbone *hbone, uint64_t netns)
+{
+	(void)hbone;
+	assert_int_equal(netns, NETNS);
+	told.leaves++;
 }
 
 void weft_hbone_recheck(struct weft_hbone *hbone, const struct weft_trust *trust, time_t now)
@@ -1010,6 +1017,46 @@ static void an_address_that_is_anothers_now_is_cut(void **state)
 	close(told.app);
 }
 
+/* With the last listener: what is open is cut, what waits is reset or refused, the engine ends its connections. */
+static void a_detached_pod_leaves_nothing(void **state)
+{
+	struct weft_node_listener outbound = { NETNS, 1, WEFT_PORT_OUTBOUND, AF_INET }, inbound = { NETNS, 1, WEFT_PORT_HBONE, AF_INET };
+	struct sockaddr_in at = keep(WEFT_PORT_OUTBOUND);
+	weft_close_on_exit int open = -1, waits = -1;
+	void *taken, *served = NULL;
+	struct weft_addr local;
+
+	(void)state;
+	ready_to_serve();
+	open = client(&at);
+	run();
+	taken = told.user;
+	weft_addr_parse("10.0.1.1", &local);
+	request_to_pod(&local, 8080, "", "10.0.2.2", &served);
+	assert_non_null(served);
+	mesh.without_peer = true;
+	give_mesh();
+	waits = client(&at);
+	weft_loop_timer(loop, &deadline, 200); /* accepts it, and cannot go on */
+	assert_int_equal(weft_loop_run(loop), 0);
+	weft_node_drop(node, &outbound);
+	assert_int_equal(told.leaves + told.cuts + told.refusals, 0);
+	weft_node_drop(node, &inbound);
+	assert_int_equal(told.leaves, 1);
+	assert_int_equal(told.cuts, 1);
+	assert_int_equal(told.refusals, 1);
+	assert_int_equal(told.status, 503);
+	assert_reset(waits);
+	assert_int_equal(counted(WEFT_PROXY_COUNT_DETACHED), 3);
+	assert_contains(said, "is attached no longer");
+	weft_node_drop(node, &inbound);
+	assert_int_equal(told.leaves, 1);
+	engine.ended(engine.context, STREAM(1), taken, WEFT_HBONE_CUT, 0, &facts, NULL);
+	engine.ended(engine.context, STREAM(1), served, WEFT_HBONE_CUT, 0, &facts, NULL);
+	close(told.app);
+	assert_true(weft_node_idle(node));
+}
+
 static void new_trust_is_held_against_what_is_open(void **state)
 {
 	(void)state;
@@ -1124,6 +1171,7 @@ int main(void)
 		TEST(a_stream_without_socket_waits_and_may_go),
 		TEST(a_new_mesh_judges_what_is_open),
 		TEST(an_address_that_is_anothers_now_is_cut),
+		TEST(a_detached_pod_leaves_nothing),
 		TEST(new_trust_is_held_against_what_is_open),
 		TEST(connections_are_listed),
 		TEST(a_flood_of_refusals_is_few_lines),
