@@ -60,8 +60,8 @@ struct weft_limits {
 
 /* A header block that is coming in. */
 struct weft_block {
-	struct weft_buf text;
-	size_t method, authority, baggage, forwarded, traceparent; /* offsets + 1 */
+	struct weft_buf text, baggage, forwarded;
+	size_t method, authority, traceparent; /* offsets + 1 into text */
 	uint64_t began_ns;
 	size_t size;
 	unsigned int fields;

@@ -21,6 +21,8 @@ struct weft_block *weft_block_free(struct weft_block *block)
 	if (!block)
 		return NULL;
 	weft_buf_done(&block->text);
+	weft_buf_done(&block->baggage);
+	weft_buf_done(&block->forwarded);
 	free(block);
 	return NULL;
 }
@@ -66,34 +68,26 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 	return 0;
 }
 
-/* Remembers a field's value; those of a list that come more than once are joined, RFC 9110 section 5.3. */
-static int keep(struct weft_block *block, size_t *at, const uint8_t *value, size_t size, bool list)
+/* Remembers the first value of a field. */
+static int keep(struct weft_block *block, size_t *at, const uint8_t *value, size_t size)
 {
-	size_t before = block->text.size, begin = *at;
-	int r = 0;
+	size_t before = block->text.size;
+	int r = *at ? 0 : weft_buf_add(&block->text, value, size);
 
-	if (begin && !list)
-		return 0;
-	if (begin) {
-		/* At the end of the text, so that it can grow. */
-		const char *old = block->text.data + begin - 1;
-		size_t length = strlen(old);
-		char *copy = strndup(old, length);
-
-		if (!copy)
-			return -ENOMEM;
-		r = weft_buf_add(&block->text, copy, length);
-		free(copy);
-		if (r == 0)
-			r = weft_buf_add(&block->text, ",", 1);
-	}
-	if (r == 0)
-		r = weft_buf_add(&block->text, value, size);
-	if (r == 0)
-		r = weft_buf_add(&block->text, "", 1);
+	if (*at || r < 0)
+		return r;
+	r = weft_buf_add(&block->text, "", 1);
 	if (r == 0)
 		*at = before + 1;
 	return r;
+}
+
+/* Those of a list that come more than once are joined, RFC 9110 section 5.3: each list grows by itself, so that none is ever moved. */
+static int keep_list(struct weft_buf *list, const uint8_t *value, size_t size)
+{
+	int r = list->size ? weft_buf_add(list, ",", 1) : 0;
+
+	return r < 0 ? r : weft_buf_add(list, value, size);
 }
 
 static bool is(const uint8_t *name, size_t size, const char *other)
@@ -120,17 +114,17 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 	if (block->too_large)
 		return 0;
 	if (is(name, name_size, ":method"))
-		r = keep(block, &block->method, value, size, false);
+		r = keep(block, &block->method, value, size);
 	else if (is(name, name_size, ":authority"))
-		r = keep(block, &block->authority, value, size, false);
+		r = keep(block, &block->authority, value, size);
 	else if (is(name, name_size, ":status") && size == 3)
 		block->status = (value[0] - '0') * 100 + (value[1] - '0') * 10 + value[2] - '0';
 	else if (is(name, name_size, "baggage"))
-		r = keep(block, &block->baggage, value, size, true);
+		r = keep_list(&block->baggage, value, size);
 	else if (is(name, name_size, "forwarded"))
-		r = keep(block, &block->forwarded, value, size, true);
+		r = keep_list(&block->forwarded, value, size);
 	else if (is(name, name_size, "traceparent"))
-		r = keep(block, &block->traceparent, value, size, false);
+		r = keep(block, &block->traceparent, value, size);
 	return r < 0 ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
 }
 
@@ -197,8 +191,8 @@ static void on_request(struct weft_hbone_conn *conn, int32_t id, bool end)
 	nghttp2_session_set_stream_user_data(conn->session, id, stream);
 	weft_loop_timer(hbone->loop, &stream->timer, hbone->limits.headers_ms);
 	headers = (struct weft_hbone_headers){ .authority = text_at(block, block->authority),
-					       .baggage = text_at(block, block->baggage),
-					       .forwarded = text_at(block, block->forwarded),
+					       .baggage = block->baggage.data ? block->baggage.data : "",
+					       .forwarded = block->forwarded.data ? block->forwarded.data : "",
 					       .traceparent = text_at(block, block->traceparent) };
 	peer = (struct weft_hbone_peer){ .identity = conn->peer_identity, .addr = conn->peer, .local = conn->local,
 					 .port = conn->peer_port, .netns = conn->netns };

@@ -1123,6 +1123,41 @@ static void memory_of_a_stream_at_rest(void **state)
 	free(seen);
 }
 
+/* A list in as many fields as there may be, between those of another, is joined in the memory that its bytes need. */
+static void a_list_in_many_fields(void **state)
+{
+	enum { TURNS = 45, SIZE = 500 };
+	static char value[SIZE];
+	struct lab *lab = *state;
+	nghttp2_nv fields[2 + 2 * TURNS];
+	struct seen seen;
+	int client, server;
+	size_t before, count = 0;
+
+	lab_join(lab, &seen, &client, &server);
+	memset(value, 'a', sizeof(value));
+#define FIELD(text, data, data_size) \
+	fields[count++] = (nghttp2_nv){ .name = (uint8_t *)(text), .value = (uint8_t *)(data), .namelen = strlen(text), .valuelen = (data_size) }
+	FIELD(":method", "CONNECT", 7);
+	FIELD(":authority", "10.0.0.1:80", 11);
+	for (int i = 0; i < TURNS; i++) {
+		FIELD("baggage", value, SIZE);
+		FIELD("forwarded", i ? "for=2" : "for=1", 5);
+	}
+	before = mallinfo2().uordblks;
+	assert_true(nghttp2_submit_request(lab->here.hbone->conns->session, NULL, fields, count, NULL, NULL) > 0);
+	weft_conn_work(lab->here.hbone->conns);
+	lab->last->baggage_size = 0;
+	LAB_UNTIL(lab, lab->last->baggage_size);
+	assert_int_equal(lab->last->baggage_size, TURNS * (SIZE + 1) - 1);
+	assert_int_equal(lab->last->baggage[SIZE], ',');
+	assert_int_equal(strncmp(lab->last->forwarded, "for=1,for=2,for=2,", 18), 0);
+	if (HEAP_IS_OURS)
+		assert_in_range(lab->last->heap - before, 0, 200 << 10); /* both lists, rounded up, and what the client keeps to send */
+	close(client);
+	close(server);
+}
+
 /* With an argument, the tests that it matches. */
 int main(int argc, char **argv)
 {
@@ -1157,6 +1192,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(stalled_handshakes),
 		cmocka_unit_test(stalled_handshakes_push_out_their_like),
 		cmocka_unit_test(cap_on_connections),
+		cmocka_unit_test_setup_teardown(a_list_in_many_fields, setup, teardown),
 		cmocka_unit_test_setup_teardown(recheck, setup, teardown),
 		cmocka_unit_test_setup_teardown(leave, setup, teardown),
 		cmocka_unit_test_setup_teardown(keys_elsewhere, setup, teardown),

@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ struct seen {
 	uint64_t sent, received;
 	char why[768], peer_identity[128];
 	char authority[256], baggage[1024], forwarded[256], traceparent[128];
+	size_t baggage_size, heap; /* when it was asked */
 };
 
 struct side {
@@ -176,6 +178,8 @@ static inline void lab_request(void *context, struct weft_hbone_stream *stream, 
 	snprintf(seen->authority, sizeof(seen->authority), "%s", headers->authority);
 	snprintf(seen->baggage, sizeof(seen->baggage), "%s", headers->baggage);
 	snprintf(seen->forwarded, sizeof(seen->forwarded), "%s", headers->forwarded);
+	seen->baggage_size = strlen(headers->baggage);
+	seen->heap = mallinfo2().uordblks;
 	snprintf(seen->traceparent, sizeof(seen->traceparent), "%s", headers->traceparent);
 	*ret_user = seen;
 	if (lab->last && lab->last->ended)
