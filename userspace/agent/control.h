@@ -193,10 +193,14 @@ void weft_control_secure_problems(const struct weft_control *control, void (*eac
 /* Arrays: docs/CONTROL.md. */
 struct json_object *weft_control_identities_json(const struct weft_control *control);
 struct json_object *weft_control_secure_conns_json(struct weft_control *control);
-/* Asks the proxies what they carry. */
-void weft_control_secure_look(struct weft_control *control);
-/* By the last look: the socket is an application's whose stream a proxy of this node ends. */
-bool weft_control_secure_carries(const struct weft_control *control, const struct weft_conn *server);
+/* Both ends of a connection, as one of its sockets has them. */
+struct weft_ends {
+	struct weft_addr local, remote;
+	__be16 local_port, remote_port;
+};
+_Static_assert(sizeof(struct weft_ends) == 36, "compared as bytes");
+/* Asks the proxies; adds those of applications' sockets whose streams a proxy of this node ends, in no order. -ENOMEM. */
+int weft_control_secure_served(struct weft_control *control, struct weft_buf *ret_ends);
 /* Adds struct weft_metrics_identity to `ret_expiries`, and to `ret_counts` by lists/proxy.h what all proxies counted. -ENOMEM. */
 int weft_control_secure_metrics(struct weft_control *control, struct weft_buf *ret_expiries, uint64_t *ret_counts);
 

@@ -22,7 +22,50 @@ struct judging {
 	const uint32_t *listed; /* sorted workload ids */
 	size_t listed_count;
 	struct weft_mesh mesh;
+	struct weft_buf attested; /* struct weft_ends, sorted: as the server's socket has them, of clients that are attested */
+	struct weft_buf served; /* likewise, of what proxies dialled */
 };
+
+static void judging_done(struct judging *judging)
+{
+	weft_buf_done(&judging->attested);
+	weft_buf_done(&judging->served);
+}
+
+static int compare_ends(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct weft_ends));
+}
+
+/* There may be a hundred thousand: each is looked for among as many. */
+static void sort_ends(struct weft_buf *ends)
+{
+	if (ends->size)
+		qsort(ends->data, ends->size / sizeof(struct weft_ends), sizeof(struct weft_ends), compare_ends);
+}
+
+static bool has_ends(const struct weft_buf *ends, const struct weft_conn *server)
+{
+	const struct weft_ends wanted = { server->local, server->remote, server->local_port, server->remote_port };
+
+	return ends->size && bsearch(&wanted, ends->data, ends->size / sizeof(wanted), sizeof(wanted), compare_ends);
+}
+
+/* Clients that are pods of this node and were attested. */
+static int find_attested(struct judging *judging)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < judging->count; i++) {
+		const struct weft_conn *client = &judging->conn[i];
+		const struct weft_ends ends = { client->remote, client->local, client->remote_port, client->local_port };
+
+		if (client->flags & WEFT_SOCK_F_ATTESTED)
+			r = weft_buf_add(&judging->attested, &ends, sizeof(ends));
+	}
+	sort_ends(&judging->attested);
+	return r;
+}
 
 static int compare_ids(const void *a, const void *b)
 {
@@ -49,20 +92,6 @@ static bool is_allowed(const struct judging *judging, uint32_t to, const char *i
 	return verdict.allowed;
 }
 
-/* Its client is a pod of this node that was attested: judged there. */
-static bool is_attested(const struct judging *judging, const struct weft_conn *server)
-{
-	for (size_t i = 0; i < judging->count; i++) {
-		const struct weft_conn *client = &judging->conn[i];
-
-		if (client->flags & WEFT_SOCK_F_ATTESTED && client->local_port == server->remote_port &&
-		    client->remote_port == server->local_port && memcmp(&client->local, &server->remote, sizeof(client->local)) == 0 &&
-		    memcmp(&client->remote, &server->local, sizeof(client->remote)) == 0)
-			return true;
-	}
-	return false;
-}
-
 static bool is_over(const struct judging *judging, const struct weft_conn *conn)
 {
 	struct weft_mesh_workload from;
@@ -79,7 +108,8 @@ static bool is_over(const struct judging *judging, const struct weft_conn *conn)
 	}
 	return conn->role == WEFT_ROLE_SERVER && is_listed(judging, conn->workload) && conn->local_port != htons(WEFT_PORT_HBONE) &&
 	       conn->local_port != htons(WEFT_PORT_OUTBOUND) &&
-	       !is_allowed(judging, conn->workload, NULL, &conn->remote, conn->local_port) && !is_attested(judging, conn);
+	       !is_allowed(judging, conn->workload, NULL, &conn->remote, conn->local_port) &&
+	       !has_ends(&judging->attested, conn); /* which is judged at the client's end */
 }
 
 static int cut_sockets(struct weft_control *control, const uint64_t *cookies, size_t count, struct weft_err *err)
@@ -108,7 +138,7 @@ static int judge(struct weft_control *control, struct weft_err *err)
 	struct weft_role_message request = weft_role_message(WEFT_ROLE_CONNS, 0);
 	weft_cleanup(weft_link_bulk_done) struct weft_link_bulk bulk = { 0 };
 	weft_buf_done_on_exit struct weft_buf block = WEFT_BUF_INIT, cookies = WEFT_BUF_INIT;
-	struct judging judging = { .listed = (const uint32_t *)(const void *)control->judge.data,
+	weft_cleanup(judging_done) struct judging judging = { .listed = (const uint32_t *)(const void *)control->judge.data,
 				   .listed_count = control->judge.size / sizeof(uint32_t) };
 	bool looked = false;
 	int r = weft_control_call(control, &request, NULL, 0, NULL, &bulk, err);
@@ -118,6 +148,8 @@ static int judge(struct weft_control *control, struct weft_err *err)
 	judging.conn = bulk.data;
 	judging.count = bulk.size / sizeof(*judging.conn);
 	r = weft_model_mesh_block(control->model, 0, &block);
+	if (r == 0)
+		r = find_attested(&judging);
 	if (r < 0)
 		return weft_err_set(err, -r, "%m");
 	r = weft_mesh_open(block.data, block.size, &judging.mesh, err);
@@ -129,11 +161,13 @@ static int judge(struct weft_control *control, struct weft_err *err)
 			continue;
 		/* A proxy dials as the client whose stream it carries, so that here it looks like plaintext from there. */
 		if (!looked)
-			weft_control_secure_look(control);
+			r = weft_control_secure_served(control, &judging.served);
+		if (!looked && r == 0)
+			sort_ends(&judging.served);
 		looked = true;
-		if (conn->role == WEFT_ROLE_SERVER && weft_control_secure_carries(control, conn))
+		if (r == 0 && conn->role == WEFT_ROLE_SERVER && has_ends(&judging.served, conn))
 			continue;
-		if (weft_buf_add(&cookies, &conn->cookie, sizeof(conn->cookie)) < 0)
+		if (r < 0 || weft_buf_add(&cookies, &conn->cookie, sizeof(conn->cookie)) < 0)
 			r = weft_err_set(err, ENOMEM, "%m");
 	}
 	if (r < 0 || !cookies.size)

@@ -580,60 +580,91 @@ static const char *text_at(const struct proxy *proxy, uint32_t offset)
 	return (const char *)proxy->conns + sizeof(struct weft_proxy_facts) + proxy->conns_count * sizeof(struct weft_proxy_conn) + offset;
 }
 
-static void add_conns(const struct proxy *proxy, struct json_object *list)
+static struct json_object *conn_object(const struct proxy *proxy, const struct weft_proxy_conn *conn)
 {
-	for (uint32_t i = 0; i < proxy->conns_count; i++) {
-		struct json_object *object = json_object_new_object();
+	struct json_object *object = json_object_new_object();
+	char text[WEFT_ADDR_TEXT];
+
+	json_object_object_add(object, "netns", json_object_new_uint64(conn->netns));
+	json_object_object_add(object, "role", json_object_new_string(conn->role == WEFT_ROLE_SERVER ? "server" : "client"));
+	json_object_object_add(object, "local", json_object_new_string(weft_addr_port_format(&conn->local, ntohs(conn->local_port), text)));
+	json_object_object_add(object, "remote", json_object_new_string(weft_addr_port_format(&conn->remote, ntohs(conn->remote_port), text)));
+	json_object_object_add(object, "peer", json_object_new_string(weft_addr_port_format(&conn->peer, ntohs(conn->peer_port), text)));
+	json_object_object_add(object, "security", json_object_new_string(conn->security == WEFT_PROXY_MUTUAL_TLS ? "mutual_tls" : "none"));
+	json_object_object_add(object, "identity", json_object_new_string(text_at(proxy, conn->local_identity)));
+	json_object_object_add(object, "peer_identity", json_object_new_string(text_at(proxy, conn->peer_identity)));
+	json_object_object_add(object, "sent", json_object_new_uint64(conn->sent));
+	json_object_object_add(object, "received", json_object_new_uint64(conn->received));
+	json_object_object_add(object, "start_ns", json_object_new_uint64(conn->start_ns));
+	return object;
+}
+
+static void conn_at(const struct proxy *proxy, uint32_t number, struct weft_proxy_conn *ret_conn)
+{
+	memcpy(ret_conn, (const char *)proxy->conns + sizeof(struct weft_proxy_facts) + number * sizeof(*ret_conn), sizeof(*ret_conn));
+}
+
+static int print_conns(const struct proxy *proxy, struct weft_buf *out)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < proxy->conns_count; i++) {
 		struct weft_proxy_conn conn;
-		char text[WEFT_ADDR_TEXT];
+		struct json_object *object;
+		const char *text;
+		size_t size;
 
-		memcpy(&conn, (const char *)proxy->conns + sizeof(struct weft_proxy_facts) + i * sizeof(conn), sizeof(conn));
-		json_object_object_add(object, "netns", json_object_new_uint64(conn.netns));
-		json_object_object_add(object, "role", json_object_new_string(conn.role == WEFT_ROLE_SERVER ? "server" : "client"));
-		json_object_object_add(object, "local", json_object_new_string(weft_addr_port_format(&conn.local, ntohs(conn.local_port), text)));
-		json_object_object_add(object, "remote", json_object_new_string(weft_addr_port_format(&conn.remote, ntohs(conn.remote_port), text)));
-		json_object_object_add(object, "peer", json_object_new_string(weft_addr_port_format(&conn.peer, ntohs(conn.peer_port), text)));
-		json_object_object_add(object, "security", json_object_new_string(conn.security == WEFT_PROXY_MUTUAL_TLS ? "mutual_tls" : "none"));
-		json_object_object_add(object, "identity", json_object_new_string(text_at(proxy, conn.local_identity)));
-		json_object_object_add(object, "peer_identity", json_object_new_string(text_at(proxy, conn.peer_identity)));
-		json_object_object_add(object, "sent", json_object_new_uint64(conn.sent));
-		json_object_object_add(object, "received", json_object_new_uint64(conn.received));
-		json_object_object_add(object, "start_ns", json_object_new_uint64(conn.start_ns));
-		json_object_array_add(list, object);
+		conn_at(proxy, i, &conn);
+		object = conn_object(proxy, &conn);
+		text = json_object_to_json_string_length(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+		r = out->size > 1 ? weft_buf_add(out, ",", 1) : 0;
+		if (r == 0)
+			r = text ? weft_buf_add(out, text, size) : -ENOMEM;
+		json_object_put(object);
 	}
+	return r;
 }
 
-void weft_control_secure_look(struct weft_control *control)
+int weft_control_secure_served(struct weft_control *control, struct weft_buf *ret_ends)
 {
+	int r = 0;
+
 	gather(control->secure);
-}
-
-bool weft_control_secure_carries(const struct weft_control *control, const struct weft_conn *server)
-{
 	for (size_t i = 0; i < WEFT_PROXY_MAX; i++) {
 		const struct proxy *proxy = &control->secure->proxy[i];
 
-		for (uint32_t j = 0; proxy->conns && j < proxy->conns_count; j++) {
+		for (uint32_t j = 0; r == 0 && j < proxy->conns_count; j++) {
 			struct weft_proxy_conn conn;
+			struct weft_ends ends;
 
-			memcpy(&conn, (const char *)proxy->conns + sizeof(struct weft_proxy_facts) + j * sizeof(conn), sizeof(conn));
-			if (conn.role == WEFT_ROLE_SERVER && conn.local_port == server->local_port && conn.remote_port == server->remote_port &&
-			    memcmp(&conn.local, &server->local, sizeof(conn.local)) == 0 &&
-			    memcmp(&conn.remote, &server->remote, sizeof(conn.remote)) == 0)
-				return true;
+			conn_at(proxy, j, &conn);
+			if (conn.role != WEFT_ROLE_SERVER)
+				continue;
+			ends = (struct weft_ends){ conn.local, conn.remote, conn.local_port, conn.remote_port };
+			r = weft_buf_add(ret_ends, &ends, sizeof(ends));
 		}
 	}
-	return false;
+	return r;
 }
 
+/* As text: a hundred thousand objects would be ten times as much, and the heap would keep it. */
 struct json_object *weft_control_secure_conns_json(struct weft_control *control)
 {
+	weft_buf_done_on_exit struct weft_buf out = WEFT_BUF_INIT;
 	struct json_object *list = json_object_new_array();
+	int r;
 
 	gather(control->secure);
-	for (size_t i = 0; i < WEFT_PROXY_MAX; i++)
+	r = weft_buf_add(&out, "[", 1);
+	for (size_t i = 0; r == 0 && i < WEFT_PROXY_MAX; i++)
 		if (control->secure->proxy[i].fresh)
-			add_conns(&control->secure->proxy[i], list);
+			r = print_conns(&control->secure->proxy[i], &out);
+	if (r == 0)
+		r = weft_buf_add(&out, "]", 1);
+	if (r == 0)
+		json_object_set_serializer(list, json_object_userdata_to_json_string, weft_take_ptr(out.data), json_object_free_userdata);
+	else
+		weft_error("out of memory: connections are not shown");
 	return list;
 }
 

@@ -460,6 +460,17 @@ struct conns {
 	char texts[64];
 };
 
+/* As the CLI reads it. */
+static struct json_object *shown(struct lab *lab)
+{
+	struct json_object *answer = weft_control_secure_conns_json(&lab->control), *list;
+
+	list = json_tokener_parse(json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	assert_true(json_object_is_type(list, json_type_array));
+	json_object_put(answer);
+	return list;
+}
+
 static struct conns conns_of(uint16_t port, uint64_t counted)
 {
 	struct conns conns = { .facts.count = { counted, 1 },
@@ -479,7 +490,8 @@ static void test_conns(void **state)
 	struct lab *lab = *state;
 	struct conns conns[2] = { conns_of(1000, 3), conns_of(2000, 4) };
 	struct answering answering[2];
-	struct weft_conn server = { .local = conns[1].conn.local, .remote = conns[1].conn.remote, .local_port = htons(80), .remote_port = htons(2000) };
+	weft_buf_done_on_exit struct weft_buf served = WEFT_BUF_INIT;
+	struct weft_ends ends;
 	uint64_t counts[WEFT_ARRAY_SIZE(conns[0].facts.count)] = { 0 };
 	weft_buf_done_on_exit struct weft_buf expiries = WEFT_BUF_INIT;
 	struct json_object *list, *row;
@@ -489,7 +501,7 @@ static void test_conns(void **state)
 		answering[i] = (struct answering){ .sock = lab->proxy[i], .data = &conns[i], .size = sizeof(conns[i]), .count = 1 };
 		begin(&answering[i]);
 	}
-	list = weft_control_secure_conns_json(&lab->control);
+	list = shown(lab);
 	assert_int_equal(json_object_array_length(list), 2);
 	row = json_object_array_get_idx(list, 1);
 	assert_string_equal(text_of(row, "role"), "server");
@@ -510,12 +522,19 @@ static void test_conns(void **state)
 	assert_int_equal(counts[1], 2);
 	for (int i = 0; i < 2; i++)
 		end(&answering[i]);
-	assert_true(weft_control_secure_carries(&lab->control, &server));
-	server.remote_port = htons(2001);
-	assert_false(weft_control_secure_carries(&lab->control, &server));
-	server.remote_port = htons(2000);
-	server.remote.w[3]++;
-	assert_false(weft_control_secure_carries(&lab->control, &server));
+	/* Those of servers, as their applications' sockets have them. */
+	conns[0].conn.role = WEFT_ROLE_CLIENT;
+	for (int i = 0; i < 2; i++)
+		begin(&answering[i]);
+	assert_int_equal(weft_control_secure_served(&lab->control, &served), 0);
+	for (int i = 0; i < 2; i++)
+		end(&answering[i]);
+	assert_int_equal(served.size, sizeof(ends));
+	memcpy(&ends, served.data, sizeof(ends));
+	assert_memory_equal(&ends.local, &conns[1].conn.local, sizeof(ends.local));
+	assert_memory_equal(&ends.remote, &conns[1].conn.remote, sizeof(ends.remote));
+	assert_int_equal(ends.local_port, htons(80));
+	assert_int_equal(ends.remote_port, htons(2000));
 }
 
 /* One that stands still is waited for a moment, is not asked again before it has answered, and is not shown with what was. */
@@ -533,7 +552,7 @@ static void test_conns_of_one_that_stands_still(void **state)
 		quick = (struct answering){ .sock = lab->proxy[0], .data = &conns[0], .size = sizeof(conns[0]), .count = 1 };
 		begin(&quick);
 		begun = weft_control_now(CLOCK_MONOTONIC);
-		list = weft_control_secure_conns_json(&lab->control);
+		list = shown(lab);
 		assert_true(weft_control_now(CLOCK_MONOTONIC) - begun < 2 * SECOND);
 		assert_int_equal(json_object_array_length(list), 1);
 		assert_string_equal(text_of(json_object_array_get_idx(list, 0), "remote"), "10.1.0.2:1000");
@@ -549,7 +568,7 @@ static void test_conns_of_one_that_stands_still(void **state)
 	begin(&slow);
 	quick = (struct answering){ .sock = lab->proxy[0], .data = &conns[0], .size = sizeof(conns[0]), .count = 1 };
 	begin(&quick);
-	list = weft_control_secure_conns_json(&lab->control);
+	list = shown(lab);
 	assert_int_equal(json_object_array_length(list), 2);
 	json_object_put(list);
 	end(&slow);
@@ -558,7 +577,7 @@ static void test_conns_of_one_that_stands_still(void **state)
 	close(lab->proxy[1]);
 	lab->proxy[1] = -1;
 	begin(&quick);
-	list = weft_control_secure_conns_json(&lab->control);
+	list = shown(lab);
 	assert_int_equal(json_object_array_length(list), 1);
 	json_object_put(list);
 	end(&quick);
@@ -588,7 +607,7 @@ static void test_conns_that_are_none(void **state)
 		answering = (struct answering){ .sock = lab->proxy[0], .data = is_bad ? bad[i / 2].data : &good,
 						.size = is_bad ? bad[i / 2].size : sizeof(good), .count = is_bad ? bad[i / 2].count : 1 };
 		begin(&answering);
-		list = weft_control_secure_conns_json(&lab->control);
+		list = shown(lab);
 		assert_int_equal(json_object_array_length(list), is_bad ? 0 : 1);
 		json_object_put(list);
 		end(&answering);
