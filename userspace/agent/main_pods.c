@@ -106,6 +106,13 @@ int weft_main_pod_netns(const struct weft_main *role, uint64_t cookie)
 	return pod ? pod->netns : -1;
 }
 
+uint32_t weft_main_pod_workload(const struct weft_main *role, uint64_t cookie)
+{
+	const struct weft_main_pod *pod = find(role, cookie);
+
+	return pod ? pod->workload : 0;
+}
+
 size_t weft_main_pod_count(const struct weft_main *role)
 {
 	return HASH_COUNT(role->pods);

@@ -211,7 +211,7 @@ static void serve(struct weft_main *role, const struct weft_role_message *messag
 		break;
 	case WEFT_ROLE_CONNS:
 		*answer = weft_role_message(WEFT_ROLE_DATA, message->serial);
-		r = weft_kernel_conns(role->kernel, bulk);
+		r = weft_main_conns(role, bulk);
 		if (r < 0)
 			weft_buf_clear(bulk);
 		break;

@@ -35,7 +35,7 @@ enum weft_role_message_type {
 	WEFT_ROLE_ATTACH, /* name = as for BIND, arg[0] = workload -> RESULT arg[0] = cookie; once more for an attached one is no error. -EADDRINUSE: arg[1] = the agent's port that an application holds there */
 	WEFT_ROLE_DETACH, /* arg[0] = cookie: listeners, rules, routes and programs go; established connections of the agent stay until they end */
 	WEFT_ROLE_CUT_SOCKETS, /* memfd: array of __u64 socket cookies in `count`, at most WEFT_ROLE_MAX_CUT; RESULT arg[0] = sockets cut */
-	WEFT_ROLE_CONNS, /* -> DATA with memfd: array of struct weft_conn, all tracked sockets */
+	WEFT_ROLE_CONNS, /* -> DATA with memfd: array of struct weft_conn, all tracked sockets, and what is half open into attached pods (SYN_RECV) */
 	/* main -> control */
 	WEFT_ROLE_READY = 64, /* arg[0] = mask of enum weft_feature that are there, arg[1] = of those forced away, arg[2] = 1: state was adopted; memfd: struct weft_role_capacity */
 	WEFT_ROLE_RESULT, /* error = 0 or -errno, arg[0] by request, arg[1] = index of the failed run */
