@@ -51,9 +51,11 @@ int weft_main_conns(struct weft_main *role, struct weft_buf *bulk);
 /* main_pods.c. */
 int weft_main_netns_open(const char *name, struct weft_err *err);
 int weft_main_netns_cookie(const struct weft_main *role, int netns, uint64_t *ret_cookie);
-/* *ret_port is set on -EADDRINUSE alone. */
+/* *ret_port is set on -EADDRINUSE alone. -EPERM: the node's own; -EBUSY: another workload is attached there, whose address it has. */
 int weft_main_attach(struct weft_main *role, const char *name, uint32_t workload, uint64_t *ret_cookie, uint64_t *ret_port);
 int weft_main_detach(struct weft_main *role, uint64_t cookie);
+/* -EPERM: the node's own; -EBUSY: another workload is attached there. */
+int weft_main_bind(struct weft_main *role, const char *name, const struct weft_pod *bound, uint64_t *ret_cookie);
 /* A listener that init has from an earlier main; takes `fd` over. */
 void weft_main_kept(struct weft_main *role, const struct weft_kept *kept, int fd);
 void weft_main_pods_done(struct weft_main *role);
