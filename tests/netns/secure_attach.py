@@ -196,6 +196,56 @@ def test_another_pods_address(lab):
         ip(lab.web.netns, f"addr del {lab.holder.ip}/32 dev eth0")
 
 
+def _claim(name, netns, address, **labels):
+    """A record that a tenant writes."""
+    return {"apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
+            "metadata": {"name": name, "namespace": "aaa", "labels": {**AMBIENT, **labels}, "annotations": {"weft.dev/netns": netns}},
+            "spec": {"address": address, "serviceAccount": "mallory"}}
+
+
+def _said(lab, *words):
+    texts = [problem["text"] for problem in lab.problems()]
+    return [text for text in texts if all(word in text for word in words)]
+
+
+def test_another_records_namespace(lab):
+    """Whose address is in it has it, whatever other records say and whoever comes first."""
+    web = spiffe(lab.web)
+    claims = [_claim("thief", lab.web.netns, lab.holder.ip), _claim("double", lab.web.netns, lab.web.ip)]
+    lab.two.write("claims.yaml", claims)
+    for name in ("aaa/thief", "aaa/double"):
+        wait_for(lambda n=name: _said(lab.two, n, lab.web.netns, "default/web"), lambda n=name: f"{n} to be named: {lab.two.problems()}")
+    wait_for(lambda: _said(lab.two, lab.web.ip, "default/web", "already belongs"), lambda: f"the address to be named: {lab.two.problems()}")
+    equal(gets_through(lab.client, lab.web.ip)[0], "web")
+    lab.two.stop()
+    lab.two.start()
+    wait_attached(lab.web)
+    equal(gets_through(lab.client, lab.web.ip)[0], "web")
+    equal({row["peer_identity"] for row in conns(lab) if row.get("peer_identity")} - {web, spiffe(lab.client)}, set(), "identities of peers")
+    # Now they are there first, before the record that has the address.
+    lab.two.write("pods.yaml", [enrolled(lab.client)])
+    lab.two.write("claims.yaml", claims[:1])
+    as_before(lab, lab.web)
+    lab.two.write("pods.yaml", [enrolled(lab.client), enrolled(lab.web)])
+    wait_attached(lab.web)
+    gets_through(lab.client, lab.web.ip)
+    lab.two.remove("claims.yaml")
+    wait_for(lambda: not _said(lab.two, "aaa/"), lambda: f"no problem to be left: {lab.two.problems()}")
+
+
+def test_the_nodes_own_namespace(lab):
+    lab.two.write("claims.yaml", [_claim("host", lab.two.node.netns, "10.77.0.250")])
+    ip(lab.two.node.netns, "addr add 10.77.0.250/32 dev lo")
+    try:
+        wait_for(lambda: _said(lab.two, "aaa/host", "node's own"), lambda: f"it to be refused: {lab.two.problems()}")
+        equal(listening(lab.two.node, HBONE), [], "listeners of the agent on the node")
+        equal(programs(lab.two.node), [], "programs in the node's network namespace")
+    finally:
+        ip(lab.two.node.netns, "addr del 10.77.0.250/32 dev lo")
+        lab.two.remove("claims.yaml")
+    wait_for(lambda: not _said(lab.two, "aaa/"), lambda: f"no problem to be left: {lab.two.problems()}")
+
+
 def test_an_address_that_its_record_gets(lab):
     """It is the pod's from then on."""
     def families():

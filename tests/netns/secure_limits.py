@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A node that may have few sockets: one pod that wants more gets resets with a reason, its neighbour gets its share, and it passes.
+"""A node that may have few sockets: one pod that wants more gets resets with a reason, its neighbour gets its share, and it passes;
+one source that wants all of it leaves something for the others, at both ends.
 
-    client (node-1) ──> web:80, bob:80 on node-2, whose roles may each have a few hundred files
+    client, other (node-1) ──> web:80, bob:80 on node-2, whose roles may each have a few hundred files
 """
 
 from mesh import *
@@ -11,10 +12,10 @@ FILES = 400  # of each process: half as many pool sockets a proxy, main_sockets.
 
 
 def topology(lab):
-    prepare(lab, ["client"], ["web", "bob"])
+    prepare(lab, ["client", "other"], ["web", "bob"])
     lab.web.serve(80)
     lab.bob.serve(80)
-    start_all(lab, [lab.client, lab.web, lab.bob], *web_service(lab.web), peer_authentication("STRICT"))
+    start_all(lab, [lab.client, lab.other, lab.web, lab.bob], *web_service(lab.web), peer_authentication("STRICT"))
     lab.two.stop()
     lab.two.start("--proxies", "1", wrap=("prlimit", f"--nofile={FILES}:{FILES}"))
     for pod in (lab.web, lab.bob):
@@ -28,7 +29,7 @@ def _again(lab, pod):
     return False
 
 
-def many(lab, pod, count):
+def many(lab, pod, count, client=None):
     """(those that got through, how the others ended): after five of these it is enough, for each was waited for."""
     made, failed = [], {}
     for _ in range(count):
@@ -36,7 +37,7 @@ def many(lab, pod, count):
             break
         one = None
         try:
-            one = lab.client.connect(pod.ip, 80, timeout=10)
+            one = (client or lab.client).connect(pod.ip, 80, timeout=10)
             read_name(one)
             made.append(one)
         except OSError as error:
@@ -67,6 +68,49 @@ def test_more_than_the_node_may_have(lab):
     for role in lab.two.status()["roles"]:
         true(role["pid"], f"{role['role']} is not there")
     equal(lab.two.metric("weft_agent_role_restarts_total"), 0, "restarts")
+
+
+def test_one_source_leaves_something_for_others(lab):
+    before = proxy_count(lab.two, "fair_share")
+    held, failed = many(lab, lab.web, FILES)
+    others = []
+    try:
+        true(failed, f"{len(held)} connections of one client, and none was refused")
+        wait_for(lambda: proxy_count(lab.two, "fair_share") > before, lambda: f"a count of fair_share\n{lab.two.tail()}")
+        others, failed = many(lab, lab.web, 10, lab.other)
+        equal((len(others), failed), (10, {}), f"of another client, beside {len(held)} of the first")
+        for made in held + others:
+            still_open(made)
+    finally:
+        for made in held + others:
+            made.close()
+    wait_for(lambda: _again(lab, lab.web), "connections to work again")
+
+
+def test_one_pod_leaves_something_for_others(lab):
+    """Where connections are captured: the proxy of the clients' node."""
+    lab.stop()
+    lab.start("--proxies", "1", wrap=("prlimit", f"--nofile={FILES}:{FILES}"))
+    for pod in (lab.client, lab.other):
+        wait_attached(pod)
+    lab.two.stop()
+    lab.two.start("--proxies", "1")
+    for pod in (lab.web, lab.bob):
+        wait_attached(pod)
+    wait_for(lambda: _again(lab, lab.web), "connections to work")
+    held, failed = many(lab, lab.web, FILES)
+    others = []
+    try:
+        true(failed, f"{len(held)} connections of one pod, and none was refused")
+        wait_for(lambda: proxy_count(lab, "fair_share") > 0, "a count of fair_share")
+        others, failed = many(lab, lab.web, 10, lab.other)
+        equal((len(others), failed), (10, {}), f"of another pod, beside {len(held)} of the first")
+        for made in held + others:
+            still_open(made)
+    finally:
+        for made in held + others:
+            made.close()
+    wait_for(lambda: _again(lab, lab.web), "connections to work again")
 
 
 main(topology)

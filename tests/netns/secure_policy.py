@@ -6,6 +6,9 @@
     outside of both nodes: stranger
 """
 
+import ctypes
+import select
+
 from mesh import *
 
 ALLOW_FRIENDS = "allow-friends"
@@ -163,6 +166,45 @@ def test_strict_cuts_live_plaintext_that_is_not_counted(lab):
                 is_cut(made, what="plaintext that STRICT forbids now")
     finally:
         switch(True)
+
+
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+DROP = struct.pack("HBBI", 0x06, 0, 0, 0)  # classic BPF: accept no byte
+
+
+def _half_open(lab, client, address, port):
+    """A connection whose client hears nothing: its SYN has come, its ACK will, once _listen_again()."""
+    made = client.new_socket(family_of(address))
+    program = ctypes.create_string_buffer(DROP)
+    made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HxxxxxxQ", 1, ctypes.addressof(program)))
+    made.setblocking(False)
+    made.connect_ex((address, port))
+    wait_for(lambda: _half_opens(lab.web, port), f"a half-open connection to {address}")
+    return made
+
+
+def _half_opens(pod, port):
+    return sh("nsenter", f"--net=/run/netns/{pod.netns}", "ss", "-Htn", "state", "syn-recv", f"sport = :{port}")
+
+
+def _listen_again(made):
+    made.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    true(select.select([], [made], [], 60)[1], "no answer to any SYN for a minute")  # which come ever less often
+    return made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def test_what_is_half_open_is_judged_again(lab):
+    """A SYN before the change and its ACK after it: what is not allowed any more does not come to be, the rest does."""
+    for address in (lab.web.ip, lab.web.ip6):
+        with _half_open(lab, lab.stranger, address, 80) as denied, _half_open(lab, lab.stranger, address, 81) as good:
+            with policy(lab, peer_authentication("PERMISSIVE", "default", {"app": "web"}, {80: "STRICT"}, name="web")):
+                wait_for(lambda: not _half_opens(lab.web, 80), "the half-open connection to end")
+                true(_half_opens(lab.web, 81), "one that is allowed was ended too")
+                equal(_listen_again(denied), errno.ECONNREFUSED, f"how a connection to {address} ended that STRICT forbids")
+                equal(_listen_again(good), 0, f"how a connection to {address} was made that is allowed")
+                good.setblocking(True)
+                good.settimeout(10)
+                equal(read_name(good).split()[0], "web")
 
 
 def test_dry_run_only_counts(lab):

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who is in the secure lane: what the model wants attached, by network
- * namespace, and what main could do about it. As with bindings a namespace may
+ * Who is in the secure lane: what the model wants attached, in which network
+ * namespace, and what main could do about it. Several may name one namespace:
+ * main takes whose address it has, and whoever is there stays. As with bindings a namespace may
  * come later, go earlier, and come back under its name as another one. What
  * `weft workload attach` named is written down, for a restart must not detach it.
  */
@@ -24,11 +25,13 @@
 #define MAX_FILE (1u << 20)
 
 struct weft_attachment {
-	UT_hash_handle hh; /* by netns */
-	char *netns;
-	char *who; /* NAMESPACE/NAME */
+	UT_hash_handle hh; /* by key */
+	char *key; /* NAMESPACE/NAME, a space, netns: its parts are */
+	char *who;
+	const char *netns;
 	uint32_t workload;
 	uint64_t cookie; /* 0: not attached */
+	uint64_t taken; /* with -EBUSY: the cookie of what another one has */
 	uint64_t addresses; /* hash of those that the record has, of which main takes the pod's */
 	uint16_t port; /* with -EADDRINUSE: which one */
 	int error; /* of the last try */
@@ -46,25 +49,46 @@ struct weft_named {
 static void attachment_free(struct weft_control *control, struct weft_attachment *attachment)
 {
 	HASH_DELETE(hh, control->attachments, attachment);
-	free(attachment->netns);
+	free(attachment->key);
 	free(attachment->who);
 	free(attachment);
 }
 
-static struct weft_attachment *attachment_new(struct weft_control *control, const struct weft_attached *attached)
+/* Takes `key`. */
+static struct weft_attachment *attachment_new(struct weft_control *control, char *key)
 {
 	struct weft_attachment *made = calloc(1, sizeof(*made));
+	size_t size = strcspn(key, " ");
 
-	if (!made)
-		return NULL;
-	made->netns = strdup(attached->netns);
-	if (!made->netns || asprintf(&made->who, "%s/%s", attached->namespace, attached->name) < 0) {
-		free(made->netns);
+	if (made)
+		made->who = strndup(key, size);
+	if (!made || !made->who) {
 		free(made);
+		free(key);
 		return NULL;
 	}
-	HASH_ADD_KEYPTR(hh, control->attachments, made->netns, strlen(made->netns), made);
+	made->key = key;
+	made->netns = key + size + 1;
+	HASH_ADD_KEYPTR(hh, control->attachments, made->key, strlen(made->key), made);
 	return made;
+}
+
+static struct weft_attachment *attachment_of(const struct weft_control *control, const char *key)
+{
+	struct weft_attachment *attachment;
+
+	HASH_FIND_STR(control->attachments, key, attachment);
+	return attachment;
+}
+
+/* Who is attached in the namespace that this one wants. */
+static const struct weft_attachment *holder_of(const struct weft_control *control, const struct weft_attachment *attachment)
+{
+	for (const struct weft_attachment *other = control->attachments; other; other = other->hh.next)
+		if (other != attachment && other->current &&
+		    (strcmp(other->netns, attachment->netns) == 0 || (attachment->taken && other->cookie == attachment->taken)))
+			return other;
+	return NULL;
 }
 
 static int want(void *context, const struct weft_attached *attached)
@@ -72,23 +96,20 @@ static int want(void *context, const struct weft_attached *attached)
 	struct weft_control *control = context;
 	uint64_t addresses = weft_hash64(attached->addr, attached->addr_count * sizeof(*attached->addr), 0);
 	struct weft_attachment *attachment;
-	char *who;
+	char *key;
 
-	HASH_FIND_STR(control->attachments, attached->netns, attachment);
-	if (attachment && attachment->wanted)
-		return 0; /* two workloads name one namespace: the first has it */
-	if (!attachment)
-		attachment = attachment_new(control, attached);
+	if (asprintf(&key, "%s/%s %s", attached->namespace, attached->name, attached->netns) < 0)
+		return -ENOMEM;
+	attachment = attachment_of(control, key);
+	if (attachment)
+		free(key);
+	else
+		attachment = attachment_new(control, key);
 	if (!attachment)
 		return -ENOMEM;
-	if (attachment->workload != attached->workload) {
-		if (asprintf(&who, "%s/%s", attached->namespace, attached->name) < 0)
-			return -ENOMEM;
-		free(attachment->who);
-		attachment->who = who;
-		attachment->current = false;
-	}
-	if (attachment->addresses != addresses)
+	if (attachment->wanted)
+		return 0; /* a Pod and a WorkloadEntry of one name */
+	if (attachment->workload != attached->workload || attachment->addresses != addresses)
 		attachment->current = false;
 	attachment->addresses = addresses;
 	attachment->workload = attached->workload;
@@ -137,6 +158,18 @@ static bool named_earlier(const struct weft_control *control, const char *who)
 	return named && named->earlier;
 }
 
+/* Main gives a namespace to another one only when it is not the earlier one's any more. */
+static void take_over(struct weft_control *control, struct weft_attachment *attachment, uint64_t cookie)
+{
+	for (struct weft_attachment *other = control->attachments; other; other = other->hh.next)
+		if (other != attachment && other->cookie == cookie) {
+			other->cookie = 0;
+			other->current = false;
+			other->error = -EBUSY;
+		}
+	attachment->cookie = cookie;
+}
+
 static void attach_one(struct weft_control *control, struct weft_attachment *attachment)
 {
 	struct weft_role_message request = weft_role_message(WEFT_ROLE_ATTACH, 0), answer = { .error = 0 };
@@ -153,9 +186,10 @@ static void attach_one(struct weft_control *control, struct weft_attachment *att
 		return;
 	attachment->current = attachment->error == 0;
 	attachment->port = (uint16_t)answer.arg[1];
+	attachment->taken = attachment->error == -EBUSY ? answer.arg[0] : 0;
 	if (attachment->current)
-		attachment->cookie = answer.arg[0];
-	else if (attachment->error == -ENOENT || attachment->error == -EINVAL)
+		take_over(control, attachment, answer.arg[0]);
+	else if (attachment->error == -ENOENT || attachment->error == -EINVAL || attachment->error == -EBUSY || attachment->error == -EPERM)
 		attachment->cookie = 0;
 	if (!take_out(control->stale_attached, &control->stale_attached_count, attachment->cookie) && attachment->current && !before &&
 	    is_pid(attachment) && named_earlier(control, attachment->who)) {
@@ -182,7 +216,7 @@ static void attach_or_grow(struct weft_control *control, struct weft_attachment 
 }
 
 /* A sentence about an attachment that failed. */
-static void explain(const struct weft_attachment *attachment, struct weft_err *err)
+static void explain(const struct weft_control *control, const struct weft_attachment *attachment, struct weft_err *err)
 {
 	static const struct {
 		int error;
@@ -199,10 +233,20 @@ static void explain(const struct weft_attachment *attachment, struct weft_err *e
 		{ -ENAMETOOLONG, "has too long a name" },
 		{ -ESRCH, "is that of a process, it was attached before weftd was started, and the number may be another process's by now: attach it "
 			  "again" },
+		{ -EBUSY, "is another workload's" },
+		{ -EPERM, "is the node's own, which is no workload's: name the one of a pod" },
 		{ -ENOKEY, "belongs to a workload that can have no identity: it is on the host's network" },
 	};
+	const struct weft_attachment *holder = holder_of(control, attachment);
 	const char *text = strerror(-attachment->error);
 
+	if (holder && (attachment->error == -EBUSY || attachment->error == -EADDRNOTAVAIL)) {
+		weft_err_set(err, EBUSY,
+			     "%s cannot be attached: its network namespace %s is that of %s, whose address it has; name another one in the record, or "
+			     "remove one of the two",
+			     attachment->who, attachment->netns, holder->who);
+		return;
+	}
 	if (attachment->error == -EADDRINUSE) {
 		weft_err_set(err, EADDRINUSE,
 			     "%s cannot be attached: an application in its network namespace %s holds port %u, which the agent needs there; move "
@@ -226,6 +270,12 @@ static bool ask_for_secure(struct weft_control *control)
 	return control->secure_told || !control->attachments;
 }
 
+/* An id is given when a workload is first seen, and kept over restarts. */
+static int by_workload(const struct weft_attachment *a, const struct weft_attachment *b)
+{
+	return a->workload < b->workload ? -1 : a->workload > b->workload;
+}
+
 bool weft_control_attach(struct weft_control *control)
 {
 	struct weft_attachment *attachment, *next;
@@ -236,30 +286,36 @@ bool weft_control_attach(struct weft_control *control)
 	if (weft_model_attached(control->model, want, control) < 0)
 		return false;
 	complete = ask_for_secure(control);
+	HASH_SORT(control->attachments, by_workload);
+	/* What goes, goes afterwards: a namespace that is handed on keeps its listeners. */
+	for (attachment = control->attachments; attachment; attachment = attachment->hh.next) {
+		if (attachment->wanted && !attachment->current)
+			attach_or_grow(control, attachment);
+		if (!control->greeted)
+			return true; /* all of it is done again then */
+	}
 	HASH_ITER(hh, control->attachments, attachment, next) {
 		uint64_t cookie = attachment->cookie;
 
-		if (!attachment->wanted) {
-			if (attachment->error == -ENOKEY)
-				attachment->cookie = 0;
-			else
-				attachment_free(control, attachment);
-			detach(control, cookie);
-		} else if (!attachment->current) {
-			attach_or_grow(control, attachment);
-		}
+		if (attachment->wanted)
+			continue;
+		if (attachment->error == -ENOKEY)
+			attachment->cookie = 0;
+		else
+			attachment_free(control, attachment);
+		detach(control, cookie);
 		if (!control->greeted)
-			return true; /* all of it is done again then */
+			return true;
 	}
 	for (attachment = control->attachments; attachment; attachment = attachment->hh.next) {
 		struct weft_err err = { "" };
 
 		if (attachment->current)
 			continue;
-		explain(attachment, &err);
+		explain(control, attachment, &err);
 		weft_problems_add(&control->unbound, WEFT_SEVERITY_NOTICE, control->options->config, 0, NULL, "weft.dev/netns", "%s", err.text);
 		complete = complete && (attachment->error == -EOPNOTSUPP || attachment->error == -ENAMETOOLONG || attachment->error == -ENOKEY ||
-					 attachment->error == -ESRCH);
+					 attachment->error == -ESRCH || attachment->error == -EPERM);
 	}
 	while (control->greeted && control->stale_attached_count)
 		detach(control, control->stale_attached[--control->stale_attached_count]);
@@ -427,15 +483,20 @@ static void look(void *context, const struct weft_source_entry *entry)
 /* What an attachment of this workload came to. */
 static int result(struct weft_control *control, const char *who, const char *netns, struct weft_err *err)
 {
-	struct weft_attachment *attachment;
+	const struct weft_attachment *attachment, *holder;
+	char *key;
 
-	HASH_FIND_STR(control->attachments, netns, attachment);
+	if (asprintf(&key, "%s %s", who, netns) < 0)
+		return weft_err_set(err, ENOMEM, "out of memory");
+	attachment = attachment_of(control, key);
+	free(key);
 	if (!attachment)
 		return weft_err_set(err, ENOENT, "%s is on the host's network, or of another node: it cannot be attached", who);
-	if (strcmp(attachment->who, who) != 0)
-		return weft_err_set(err, EEXIST, "the network namespace %s is that of %s: give another, or detach that workload first", netns, attachment->who);
+	holder = attachment->current ? NULL : holder_of(control, attachment);
+	if (holder)
+		return weft_err_set(err, EEXIST, "the network namespace %s is that of %s: give another, or detach that workload first", netns, holder->who);
 	if (!attachment->current)
-		explain(attachment, err);
+		explain(control, attachment, err);
 	return attachment->current ? 0 : attachment->error;
 }
 
@@ -497,7 +558,7 @@ struct json_object *weft_control_attach_json(const struct weft_control *control)
 		struct weft_err err = { "" };
 
 		if (!attachment->current)
-			explain(attachment, &err);
+			explain(control, attachment, &err);
 		json_object_object_add(object, "workload", json_object_new_uint64(attachment->workload));
 		json_object_object_add(object, "who", json_object_new_string(attachment->who));
 		json_object_object_add(object, "netns", json_object_new_string(attachment->netns));

@@ -22,6 +22,7 @@ struct weft_binding {
 	UT_hash_handle hh; /* by netns */
 	char *netns;
 	uint32_t workload;
+	uint32_t rival; /* another one that names it; 0: none */
 	uint32_t flags;
 	uint64_t cookie; /* 0: not bound */
 	int error; /* of the last try */
@@ -41,8 +42,13 @@ static int want(void *context, uint32_t workload, const char *netns, uint32_t fl
 	struct weft_binding *binding;
 
 	HASH_FIND_STR(control->bindings, netns, binding);
-	if (binding && binding->wanted)
-		return 0; /* two workloads name one namespace: the first has it */
+	/* Of two that name one namespace, whoever was known first: an id is kept over restarts. */
+	if (binding && binding->wanted && binding->workload < workload) {
+		binding->rival = workload;
+		return 0;
+	}
+	if (binding && binding->wanted && binding->workload != workload)
+		binding->rival = binding->workload;
 	if (!binding) {
 		binding = calloc(1, sizeof(*binding));
 		if (!binding)
@@ -129,11 +135,25 @@ static void note_unbound(struct weft_control *control, const struct weft_binding
 			  : binding->error == -EINVAL	   ? "is no network namespace"
 			  : binding->error == -EOPNOTSUPP  ? "has no cookie on this kernel"
 			  : binding->error == -ENAMETOOLONG ? "has too long a name"
+			  : binding->error == -EPERM	   ? "is the node's own, which is no workload's"
+			  : binding->error == -EBUSY	   ? "is attached as another workload's, whose address it has"
 			  : binding->error == -E2BIG	   ? "finds weft_pod full, which is as large as --map-max and memory allow"
 							   : strerror(-binding->error);
 
 	weft_problems_add(&control->unbound, WEFT_SEVERITY_NOTICE, control->options->config, 0, NULL, "weft.dev/netns",
 			  NETNS_FOLDER "/%s %s: its workload is known by address only until it does", binding->netns, why);
+}
+
+static void note_rival(struct weft_control *control, const struct weft_binding *binding)
+{
+	const struct weft_workload_name *first = weft_names_workload(weft_model_names(control->model), binding->workload);
+	const struct weft_workload_name *rival = weft_names_workload(weft_model_names(control->model), binding->rival);
+
+	if (first && rival)
+		weft_problems_add(&control->unbound, WEFT_SEVERITY_NOTICE, control->options->config, 0, NULL, "weft.dev/netns",
+				  NETNS_FOLDER "/%s is named by %s %s/%s and by %s %s/%s: what is counted there, and its opt-out, is the former's; name "
+					       "another one in one of the two",
+				  binding->netns, first->kind, first->namespace, first->name, rival->kind, rival->namespace, rival->name);
 }
 
 void weft_control_bind(struct weft_control *control)
@@ -143,8 +163,10 @@ void weft_control_bind(struct weft_control *control)
 
 	if (!control->greeted)
 		return;
-	for (binding = control->bindings; binding; binding = binding->hh.next)
+	for (binding = control->bindings; binding; binding = binding->hh.next) {
 		binding->wanted = false;
+		binding->rival = 0;
+	}
 	if (weft_model_bindings(control->model, want, control) < 0)
 		return;
 	weft_problems_done(&control->unbound);
@@ -162,11 +184,14 @@ void weft_control_bind(struct weft_control *control)
 		if (!control->greeted)
 			return;
 	}
-	for (binding = control->bindings; binding; binding = binding->hh.next)
+	for (binding = control->bindings; binding; binding = binding->hh.next) {
+		if (binding->rival)
+			note_rival(control, binding);
 		if (!binding->current) {
 			note_unbound(control, binding);
-			incomplete = incomplete || (binding->error != -EOPNOTSUPP && binding->error != -ENAMETOOLONG);
+			incomplete = incomplete || (binding->error != -EOPNOTSUPP && binding->error != -ENAMETOOLONG && binding->error != -EPERM);
 		}
+	}
 	while (control->greeted && control->stale_count)
 		unbind(control, control->stale[--control->stale_count]);
 	incomplete = (control->greeted && !weft_control_attach(control)) || incomplete;

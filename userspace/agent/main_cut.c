@@ -199,14 +199,107 @@ int weft_main_cut(struct weft_main *role, const __u32 *ids, size_t count, bool u
 	return in_order ? cut_by_diag(role, &diag, ret_cut) : -ENOMEM;
 }
 
+/* ---- half open: into attached pods, where each SYN was judged ---- */
+
+struct half_open {
+	struct weft_main *role;
+	struct weft_buf conns;
+	uint64_t cookie; /* of the network namespace that is looked at */
+	const __u64 *doomed; /* sorted */
+	size_t doomed_count;
+	uint32_t cut;
+};
+
+static void half_open_done(struct half_open *half)
+{
+	weft_buf_done(&half->conns);
+}
+
+static int half_open_here(void *context)
+{
+	struct half_open *half = context;
+	size_t before = half->conns.size;
+	struct weft_err err;
+	int r = weft_sock_half_open(&half->conns, &err);
+
+	for (size_t at = before; at < half->conns.size; at += sizeof(struct weft_conn)) {
+		struct weft_conn conn;
+
+		memcpy(&conn, half->conns.data + at, sizeof(conn));
+		conn.netns = half->cookie;
+		conn.workload = weft_main_pod_workload(half->role, half->cookie);
+		memcpy(half->conns.data + at, &conn, sizeof(conn));
+	}
+	return r;
+}
+
+static int half_open_in(void *context, uint64_t cookie, int netns)
+{
+	struct half_open *half = context;
+
+	half->cookie = cookie;
+	return weft_netns_run(netns, half_open_here, half);
+}
+
+static int cut_half_open_here(void *context)
+{
+	struct half_open *half = context;
+	struct weft_err err;
+	int r;
+
+	weft_buf_clear(&half->conns);
+	r = weft_sock_half_open(&half->conns, &err);
+	for (size_t at = 0; r == 0 && at < half->conns.size; at += sizeof(struct weft_conn)) {
+		struct weft_conn conn;
+
+		memcpy(&conn, half->conns.data + at, sizeof(conn));
+		if (!bsearch(&conn.cookie, half->doomed, half->doomed_count, sizeof(*half->doomed), compare_cookies))
+			continue;
+		r = weft_sock_destroy(&conn, &err);
+		half->cut += r == 0;
+		if (r == -ENOENT)
+			r = 0;
+	}
+	return r;
+}
+
+static int cut_half_open_in(void *context, uint64_t cookie, int netns)
+{
+	(void)cookie;
+	return weft_netns_run(netns, cut_half_open_here, context);
+}
+
+int weft_main_conns(struct weft_main *role, struct weft_buf *bulk)
+{
+	weft_cleanup(half_open_done) struct half_open half = { .role = role, .conns = WEFT_BUF_INIT };
+	int r = 0;
+
+	if (role->features >> WEFT_FEATURE_SOCK_DIAG_DESTROY & 1)
+		r = weft_main_each_pod(role, half_open_in, &half);
+	if (r == 0)
+		r = weft_kernel_conns(role->kernel, bulk);
+	return r < 0 || !half.conns.size ? r : weft_buf_add(bulk, half.conns.data, half.conns.size);
+}
+
 int weft_main_cut_sockets(struct weft_main *role, const __u64 *cookies, size_t count, uint32_t *ret_cut)
 {
+	weft_cleanup(half_open_done) struct half_open half = { .role = role, .conns = WEFT_BUF_INIT, .doomed_count = count };
 	struct kernel_cut cut = { .kernel = role->kernel, .cookies = cookies, .count = count };
-	weft_free_on_exit __u64 *in_order = NULL;
 	struct diag_cut diag = { .cookie_count = count };
+	weft_free_on_exit __u64 *in_order = sorted(cookies, count, sizeof(*cookies), compare_cookies);
+	int r = 0, result;
 
+	if (!in_order)
+		return -ENOMEM;
+	/* First these: one that gets its ACK meanwhile has its cookie as a socket. */
+	half.doomed = diag.cookies = in_order;
+	if (role->features >> WEFT_FEATURE_SOCK_DIAG_DESTROY & 1)
+		r = weft_main_each_pod(role, cut_half_open_in, &half);
 	if (role->features >> WEFT_FEATURE_SOCK_DESTROY & 1)
-		return cut_by_program(role, &cut, ret_cut);
-	diag.cookies = in_order = sorted(cookies, count, sizeof(*cookies), compare_cookies);
-	return in_order ? cut_by_diag(role, &diag, ret_cut) : -ENOMEM;
+		result = cut_by_program(role, &cut, ret_cut);
+	else
+		result = cut_by_diag(role, &diag, ret_cut);
+	if (result == 0)
+		*ret_cut += half.cut;
+	return result < 0 ? result : r;
 }

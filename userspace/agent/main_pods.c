@@ -106,6 +106,13 @@ int weft_main_pod_netns(const struct weft_main *role, uint64_t cookie)
 	return pod ? pod->netns : -1;
 }
 
+uint32_t weft_main_pod_workload(const struct weft_main *role, uint64_t cookie)
+{
+	const struct weft_main_pod *pod = find(role, cookie);
+
+	return pod ? pod->workload : 0;
+}
+
 size_t weft_main_pod_count(const struct weft_main *role)
 {
 	return HASH_COUNT(role->pods);
@@ -206,6 +213,28 @@ static int clear(void *context)
 	return weft_pod_route_remove(context);
 }
 
+static int has_its(void *context)
+{
+	struct inside *inside = context;
+
+	return weft_pod_addresses(is_its, inside, inside->addr, &inside->err);
+}
+
+/* Whoever is attached stays while an address of the namespace is still its own by weft_workload_at: another's record cannot take it. */
+static bool is_others(const struct weft_main *role, const struct weft_main_pod *pod, uint32_t workload)
+{
+	struct inside inside = { .kernel = role->kernel, .workload = pod->workload };
+
+	return pod->workload && pod->workload != workload && weft_netns_run(pod->netns, has_its, &inside) == 0;
+}
+
+static bool is_own(int netns)
+{
+	weft_close_on_exit int self = weft_netns_open_self();
+
+	return self < 0 || weft_netns_same(netns, self);
+}
+
 static void close_listeners(struct inside *inside)
 {
 	for (size_t i = 0; i < PORTS; i++)
@@ -262,6 +291,7 @@ int weft_main_attach(struct weft_main *role, const char *name, uint32_t workload
 	struct weft_err err = { "" };
 	weft_close_on_exit int netns = -1;
 	struct weft_main_pod *pod;
+	uint32_t bound;
 	uint64_t cookie;
 	int r = weft_kernel_sees_agent(role->kernel, &err);
 
@@ -273,7 +303,13 @@ int weft_main_attach(struct weft_main *role, const char *name, uint32_t workload
 		weft_debug("cannot attach %s: %s", name, err.text); /* control says it, once */
 		return r;
 	}
+	if (is_own(netns))
+		return -EPERM;
 	pod = find(role, cookie);
+	if (pod && is_others(role, pod, workload)) {
+		*ret_cookie = cookie;
+		return -EBUSY;
+	}
 	if (!pod)
 		pod = pod_new(role, cookie, weft_take_fd(netns));
 	if (!pod)
@@ -286,7 +322,26 @@ int weft_main_attach(struct weft_main *role, const char *name, uint32_t workload
 		return r;
 	}
 	*ret_cookie = cookie;
-	return 0;
+	/* Whoever named the namespace before may have said of it that it is opted out. */
+	bound = weft_kernel_pod_workload(role->kernel, cookie);
+	return bound && bound != workload ? weft_kernel_set_pod(role->kernel, cookie, &(struct weft_pod){ .workload = workload }) : 0;
+}
+
+int weft_main_bind(struct weft_main *role, const char *name, const struct weft_pod *bound, uint64_t *ret_cookie)
+{
+	struct weft_err err;
+	weft_close_on_exit int netns = weft_main_netns_open(name, &err);
+	int r = netns < 0 ? netns : weft_main_netns_cookie(role, netns, ret_cookie);
+	const struct weft_main_pod *pod;
+
+	if (r < 0)
+		return r;
+	if (is_own(netns))
+		return -EPERM;
+	pod = find(role, *ret_cookie);
+	if (pod && is_others(role, pod, bound->workload))
+		return -EBUSY;
+	return weft_kernel_set_pod(role->kernel, *ret_cookie, bound);
 }
 
 /* For one that this main never saw: by the names that there are. -ENOENT: it is gone, and all that was in it. */

@@ -77,11 +77,11 @@ static uint64_t node_cap(const struct weft_main *role)
 
 /*
  * Below the cap everybody gets what he asks for; beyond it those who have less than an equal share. A pod that opens sockets of its
- * own by the thousand uses up its own share alone.
+ * own by the thousand uses up its own share alone. *ret_room is what is left for this pod: whoever shares that out knows before it is gone.
  */
-static int allowed(struct weft_main *role, int netns, uint64_t wanted)
+static int allowed(struct weft_main *role, int netns, bool inbound, uint64_t wanted, uint64_t *ret_room)
 {
-	uint64_t cap = node_cap(role), used = 0;
+	uint64_t cap = node_cap(role), share = cap / weft_main_pod_count(role), used = 0;
 	struct timespec now;
 	uint64_t now_ns;
 	int r = 0;
@@ -93,14 +93,19 @@ static int allowed(struct weft_main *role, int netns, uint64_t wanted)
 		r = weft_main_each_pod(role, add_count, &role->counted);
 		role->counted_ns = now_ns;
 	}
-	if (r == 0 && role->counted + wanted > cap) {
+	*ret_room = 0;
+	if (r == 0 && role->counted + wanted > cap / 2)
 		r = weft_netns_run(netns, count_here, &used);
-		if (r == 0 && used + wanted > cap / weft_main_pod_count(role))
-			r = -EMFILE;
-	}
-	if (r == 0)
-		role->counted += wanted;
-	return r;
+	if (r < 0)
+		return r;
+	if (role->counted + wanted > cap && used + wanted > share)
+		return -EMFILE;
+	/* The application's end of a connection comes when the socket is used, and is counted only a second later. */
+	role->counted += inbound ? 2 * wanted : wanted;
+	*ret_room = role->counted < cap ? cap - role->counted : 0;
+	if (role->counted > cap / 2 && used + wanted < share && share - used - wanted > *ret_room)
+		*ret_room = share - used - wanted;
+	return 0;
 }
 
 /* ---- making them ---- */
@@ -171,12 +176,12 @@ static int mark(struct weft_main *role, uint64_t cookie, struct weft_proxy_fds *
 	return 0;
 }
 
-static int make_sockets(struct weft_main *role, const struct weft_proxy_message *message, struct weft_proxy_fds *fds)
+static int make_sockets(struct weft_main *role, const struct weft_proxy_message *message, struct weft_proxy_fds *fds, uint64_t *ret_room)
 {
 	struct make make = { .family = (int)message->arg[2], .inbound = message->arg[1] == WEFT_PROXY_SOCKET_INBOUND,
 			     .count = message->count, .fds = fds };
 	int netns = weft_main_pod_netns(role, message->arg[0]);
-	int r = netns < 0 ? -ENOENT : allowed(role, netns, message->count), marked;
+	int r = netns < 0 ? -ENOENT : allowed(role, netns, make.inbound, message->count, ret_room), marked;
 
 	if (r == 0)
 		r = weft_netns_run(netns, make_here, &make);
@@ -201,11 +206,13 @@ static void send_answer(struct weft_main_proxy *proxy)
 
 static void serve(struct weft_main_proxy *proxy, const struct weft_proxy_message *message)
 {
-	int r = make_sockets(proxy->role, message, &proxy->fds);
+	uint64_t room = 0;
+	int r = make_sockets(proxy->role, message, &proxy->fds, &room);
 
 	proxy->answer = weft_proxy_message(WEFT_PROXY_SOCKETS, message->serial);
 	proxy->answer.count = (__u32)proxy->fds.count;
 	proxy->answer.error = r;
+	proxy->answer.arg[0] = room;
 	if (r < 0 && r != -ENOENT) {
 		errno = -r;
 		weft_debug("proxy %u gets %zu of %u sockets: %m", proxy->number, proxy->fds.count, message->count);

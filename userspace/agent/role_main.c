@@ -75,16 +75,6 @@ static int drop_privileges(struct weft_err *err)
 	return 0;
 }
 
-static int bind_netns(struct weft_main *role, const struct weft_role_message *message, uint64_t *ret_cookie)
-{
-	struct weft_pod pod = { .workload = (__u32)message->arg[0], .flags = (__u32)message->arg[1] };
-	struct weft_err err;
-	weft_close_on_exit int netns = weft_main_netns_open(message->name, &err);
-	int r = netns < 0 ? netns : weft_main_netns_cookie(role, netns, ret_cookie);
-
-	return r < 0 ? r : weft_kernel_set_pod(role->kernel, *ret_cookie, &pod);
-}
-
 static int apply(struct weft_main *role, const void *batch, size_t size, uint64_t *ret_failed)
 {
 	struct weft_err err = { "" };
@@ -211,7 +201,7 @@ static void serve(struct weft_main *role, const struct weft_role_message *messag
 		break;
 	case WEFT_ROLE_CONNS:
 		*answer = weft_role_message(WEFT_ROLE_DATA, message->serial);
-		r = weft_kernel_conns(role->kernel, bulk);
+		r = weft_main_conns(role, bulk);
 		if (r < 0)
 			weft_buf_clear(bulk);
 		break;
@@ -223,7 +213,8 @@ static void serve(struct weft_main *role, const struct weft_role_message *messag
 		answer->arg[0] = cut;
 		break;
 	case WEFT_ROLE_BIND:
-		r = bind_netns(role, message, (uint64_t *)&answer->arg[0]);
+		r = weft_main_bind(role, message->name, &(struct weft_pod){ (__u32)message->arg[0], (__u32)message->arg[1] },
+				   (uint64_t *)&answer->arg[0]);
 		break;
 	case WEFT_ROLE_ATTACH:
 		r = weft_main_attach(role, message->name, (uint32_t)message->arg[0], (uint64_t *)&answer->arg[0], (uint64_t *)&answer->arg[1]);

@@ -45,18 +45,23 @@ void weft_main_tell_init(struct weft_main *role, const struct weft_init_message 
 /* main_cut.c. In every network namespace that can be reached; the first failure is returned after all were tried. */
 int weft_main_cut(struct weft_main *role, const __u32 *ids, size_t count, bool udp_only, uint32_t *ret_cut);
 int weft_main_cut_sockets(struct weft_main *role, const __u64 *cookies, size_t count, uint32_t *ret_cut);
+/* Adds struct weft_conn: what is half open into attached pods, then what is tracked, so that nothing that becomes the one from the other is missed. */
+int weft_main_conns(struct weft_main *role, struct weft_buf *bulk);
 
 /* main_pods.c. */
 int weft_main_netns_open(const char *name, struct weft_err *err);
 int weft_main_netns_cookie(const struct weft_main *role, int netns, uint64_t *ret_cookie);
-/* *ret_port is set on -EADDRINUSE alone. */
+/* *ret_port is set on -EADDRINUSE alone. -EPERM: the node's own; -EBUSY: another workload is attached there, whose address it has. */
 int weft_main_attach(struct weft_main *role, const char *name, uint32_t workload, uint64_t *ret_cookie, uint64_t *ret_port);
 int weft_main_detach(struct weft_main *role, uint64_t cookie);
+/* -EPERM: the node's own; -EBUSY: another workload is attached there. */
+int weft_main_bind(struct weft_main *role, const char *name, const struct weft_pod *bound, uint64_t *ret_cookie);
 /* A listener that init has from an earlier main; takes `fd` over. */
 void weft_main_kept(struct weft_main *role, const struct weft_kept *kept, int fd);
 void weft_main_pods_done(struct weft_main *role);
 /* The network namespace of an attached pod, or -1. */
 int weft_main_pod_netns(const struct weft_main *role, uint64_t cookie);
+uint32_t weft_main_pod_workload(const struct weft_main *role, uint64_t cookie);
 size_t weft_main_pod_count(const struct weft_main *role);
 /* For each pod; stops at the first that is not 0 and returns it. */
 int weft_main_each_pod(const struct weft_main *role, int (*each)(void *context, uint64_t cookie, int netns), void *context);

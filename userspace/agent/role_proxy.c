@@ -28,6 +28,7 @@
 
 #define DRAIN_MS 4500 /* init kills after 5,000 */
 #define DRAIN_LOOK_MS 100
+#define CONNECTIONS 10000 /* TLS connections, proxy/hbone.h, where files are plenty */
 #define MESSAGES 64 /* of one wake-up: what more there is waits for its turn among the connections */
 #define SIGNS_MAX 16384 /* requests for a keys that does not read; beyond, handshakes fail */
 
@@ -339,7 +340,7 @@ static void main_ready(struct weft_loop_io *io, uint32_t events)
 			size_t count = fds.count;
 
 			fds.count = 0; /* the node's from here on */
-			weft_node_sockets(proxy->node, message.serial, fds.fd, count, message.error);
+			weft_node_sockets(proxy->node, message.serial, fds.fd, count, message.error, message.arg[0]);
 		}
 	}
 }
@@ -432,6 +433,8 @@ static int start(struct proxy *proxy, struct weft_err *err)
 {
 	const struct weft_remote_ops remote = { .sign = ask_sign, .ready = sign_came, .context = proxy };
 	const struct weft_node_ops ops = { .want = want, .say = say, .context = proxy };
+	struct weft_hbone_limits limits = { .connections = 0 };
+	unsigned int streams = 0;
 	struct rlimit files;
 	sigset_t term;
 	int r;
@@ -439,6 +442,10 @@ static int start(struct proxy *proxy, struct weft_err *err)
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
+		/* A descriptor each; the last quarter is for sockets that are there ahead of need, and for what waits. */
+		if (files.rlim_cur < 4 * CONNECTIONS)
+			limits.connections = (unsigned int)files.rlim_cur / 4;
+		streams = files.rlim_cur < 2ull * UINT32_MAX ? (unsigned int)(files.rlim_cur / 2) : UINT32_MAX;
 	}
 	sigemptyset(&term);
 	sigaddset(&term, SIGTERM);
@@ -454,7 +461,7 @@ static int start(struct proxy *proxy, struct weft_err *err)
 	r = weft_remote_keys_new(&remote, &proxy->remote, err);
 	if (r < 0)
 		return r;
-	r = weft_node_new(proxy->loop, proxy->remote, &ops, NULL, &proxy->node);
+	r = weft_node_new(proxy->loop, proxy->remote, &ops, &limits, streams, &proxy->node);
 	if (r == 0)
 		r = weft_loop_set(proxy->loop, &proxy->signals.io, EPOLLIN);
 	if (r == 0)

@@ -51,7 +51,7 @@ static int check_arguments(const struct weft_proxy_message *message, struct weft
 		return weft_err_set(err, EBADMSG, "%s with error %d, which is positive", name, message->error);
 	if (message->count && !want && message->type != WEFT_PROXY_SOCKETS && message->type != WEFT_PROXY_CONNS)
 		return weft_err_set(err, EBADMSG, "%s of %u, it never counts", name, message->count);
-	if (!want && (message->arg[1] || message->arg[2] || (message->arg[0] && message->type != WEFT_PROXY_LOG_LEVEL)))
+	if (!want && (message->arg[1] || message->arg[2] || (message->arg[0] && message->type != WEFT_PROXY_LOG_LEVEL && message->type != WEFT_PROXY_SOCKETS)))
 		return weft_err_set(err, EBADMSG, "%s with arguments that it does not have", name);
 	if (want && (message->count == 0 || message->count > WEFT_PROXY_MAX_SOCKETS))
 		return weft_err_set(err, EBADMSG, "%s wants %u sockets, 1 to %d are possible", name, message->count, WEFT_PROXY_MAX_SOCKETS);

@@ -710,6 +710,13 @@ int weft_kernel_set_pod(struct weft_kernel *kernel, uint64_t netns_cookie, const
 	return bpf_map_delete_elem(fd, &netns_cookie) < 0 && errno != ENOENT ? -errno : 0;
 }
 
+uint32_t weft_kernel_pod_workload(const struct weft_kernel *kernel, uint64_t netns_cookie)
+{
+	struct weft_pod pod;
+
+	return bpf_map_lookup_elem(kernel->maps[WEFT_MAP_POD], &netns_cookie, &pod) < 0 ? 0 : pod.workload;
+}
+
 int weft_kernel_event_fd(struct weft_kernel *kernel)
 {
 	return ring_buffer__epoll_fd(kernel->ring);

@@ -86,6 +86,7 @@ int weft_kernel_read(struct weft_kernel *kernel, uint64_t mask, struct weft_buf 
 int weft_kernel_set_watchers(struct weft_kernel *kernel, uint32_t watchers);
 int weft_kernel_set_flags(struct weft_kernel *kernel, uint32_t flags);
 int weft_kernel_set_pod(struct weft_kernel *kernel, uint64_t netns_cookie, const struct weft_pod *pod); /* NULL: remove */
+uint32_t weft_kernel_pod_workload(const struct weft_kernel *kernel, uint64_t netns_cookie); /* 0: none */
 
 /*
  * ---- pods of the secure lane ----

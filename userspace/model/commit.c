@@ -1003,6 +1003,34 @@ static int contested_problem(const struct weft_row *row, const struct weft_claim
 				 row->first->rank < loser->rank ? "is older" : "came first", node_port ? "node port" : "address or port");
 }
 
+/* No error: a record may describe what a pod's own says better, and one of them goes with its pod. */
+static int address_problem(const struct weft_row *row, const struct weft_claim *loser, struct weft_problems *problems)
+{
+	const struct weft_entry *winner = row->first->owner;
+	const struct weft_resource *resource = loser->owner->resource;
+	char who[600], shown[WEFT_ADDR_TEXT];
+
+	snprintf(who, sizeof(who), "%s %s/%s", weft_kind_name(resource->kind), loser->owner->namespace, loser->owner->name);
+	return weft_problems_add(problems, WEFT_SEVERITY_NOTICE, resource->file ? resource->file : "", resource->line, who,
+				 resource->kind == WEFT_KIND_POD ? "status.podIPs" : "spec.address",
+				 "%s already belongs to %s %s/%s, which %s: identity and policies there are that one's; give one of them another "
+				 "address",
+				 weft_addr_format(&row->key.key.addr, shown), weft_kind_name(winner->kind), winner->namespace, winner->name,
+				 winner->kind != loser->owner->kind	 ? "has it from its node"
+				 : row->first->rank < loser->rank ? "is older"
+								  : "came first");
+}
+
+static int contested_by(const struct weft_row *row, const struct weft_claim *loser, struct weft_problems *problems)
+{
+	if (loser->owner == row->first->owner)
+		return 0;
+	if (row->key.map == WEFT_MAP_FRONTEND)
+		return contested_problem(row, loser, problems);
+	/* Handed on. */
+	return loser->owner->resource->meta.deleting ? 0 : address_problem(row, loser, problems);
+}
+
 static int copy_problems(const struct weft_problems *all, struct weft_problems *problems)
 {
 	for (size_t i = 0; i < all->count; i++) {
@@ -1026,7 +1054,7 @@ static int report(const struct weft_model *model, const struct weft_secure_draft
 		const struct weft_row *row = model->contested[i];
 
 		for (const struct weft_claim *loser = row->first->next; loser; loser = loser->next)
-			if (loser->owner != row->first->owner && contested_problem(row, loser, problems) < 0)
+			if (contested_by(row, loser, problems) < 0)
 				return -ENOMEM;
 	}
 	return 0;

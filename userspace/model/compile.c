@@ -1035,6 +1035,19 @@ static int name_workload(struct weft_model *model, struct weft_entry *entry)
 	return weft_names_get_workload(model->names, &name, &model->journal, &entry->workload);
 }
 
+/*
+ * Who has an address that several claim. It is handed on while its last pod still terminates: the new holder counts. That of a pod
+ * comes from its node, that of a WorkloadEntry from whoever wrote it: else he would choose whose policies hold there. Of one kind
+ * the oldest, so that nobody takes an address, and with it an identity, by a record that he adds.
+ */
+static uint64_t workload_rank(const struct weft_resource *resource)
+{
+	const int64_t most = (int64_t)1 << 60;
+	int64_t created = resource->meta.created < -most ? -most : resource->meta.created > most ? most : resource->meta.created;
+
+	return (uint64_t)((resource->kind == WEFT_KIND_POD ? 0 : 2) + resource->meta.deleting) << 62 | (uint64_t)(created + most);
+}
+
 int weft_compile_source(struct weft_model *model, struct weft_entry *entry)
 {
 	const struct weft_resource *resource = entry->resource;
@@ -1068,12 +1081,8 @@ int weft_compile_source(struct weft_model *model, struct weft_entry *entry)
 					 (strcmp(entry->name, model->node) == 0 ? WEFT_FRONTEND_F_THIS_NODE : 0)
 			};
 		} else {
-			/*
-			 * An address is handed on while its last pod still terminates: the new holder counts. That of a pod comes
-			 * from its node, that of a WorkloadEntry from whoever wrote it: else he would choose whose policies hold there.
-			 */
 			claim.key.map = WEFT_MAP_WORKLOAD_AT;
-			claim.rank = (pod ? 0 : 2) + resource->meta.deleting;
+			claim.rank = workload_rank(resource);
 			claim.value.workload = entry->workload;
 		}
 		r = add_claim(&entry->claim, &entry->claim_count, &entry->claim_room, &claim);

@@ -55,9 +55,11 @@ int weft_row_touch(struct weft_model *model, struct weft_row *row)
 	return 0;
 }
 
-/* Whose frontend the kernel has. */
+/* Whose frontend, or address, the kernel has. */
 static bool in_force(const struct weft_row *row, const struct weft_claim *claim)
 {
+	if (row->key.map == WEFT_MAP_WORKLOAD_AT)
+		return row->there && row->have.workload == claim->value.workload;
 	return row->key.map == WEFT_MAP_FRONTEND && row->there && row->have.frontend.service &&
 	       row->have.frontend.service == claim->value.frontend.service;
 }
@@ -82,7 +84,8 @@ static int senior(const struct weft_row *row, const struct weft_claim *a, const 
 /* There is room in the list for a row that comes to be contested. */
 static void contested_update(struct weft_model *model, struct weft_row *row)
 {
-	bool contested = row->key.map == WEFT_MAP_FRONTEND && row->key.key.protocol && row->first && row->first->next;
+	bool contested = ((row->key.map == WEFT_MAP_FRONTEND && row->key.key.protocol) || row->key.map == WEFT_MAP_WORKLOAD_AT) && row->first &&
+			 row->first->next;
 	struct weft_row *last;
 
 	if (contested == !!row->contested)

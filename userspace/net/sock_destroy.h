@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SOCK_DESTROY over NETLINK_SOCK_DIAG, for kernels without bpf_sock_destroy. */
+/*
+ * NETLINK_SOCK_DIAG: SOCK_DESTROY for kernels without bpf_sock_destroy, and for connections that are half open, which no program can
+ * keep anything of: there is no socket yet.
+ */
 #ifndef WEFT_NET_SOCK_DESTROY_H
 #define WEFT_NET_SOCK_DESTROY_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "weft/abi/maps.h"
 
@@ -13,5 +17,11 @@
  * -EOPNOTSUPP: the kernel lacks CONFIG_INET_DIAG_DESTROY.
  */
 int weft_sock_destroy(const struct weft_conn *conn, struct weft_err *err);
+
+/*
+ * Adds the connections of this thread's network namespace whose SYN came and whose ACK did not: ends, family, cookie (the socket
+ * will have the same one), as a server's. Nothing is added on failure.
+ */
+int weft_sock_half_open(struct weft_buf *out, struct weft_err *err);
 
 #endif

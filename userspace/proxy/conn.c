@@ -342,6 +342,23 @@ static void refused(struct weft_hbone_conn *conn)
 	weft_conn_fail(conn, WEFT_HBONE_UNREACHABLE, "the TLS handshake failed: %s", text);
 }
 
+/* Only now it is known who wants it. */
+static bool is_within_share(struct weft_hbone_conn *conn)
+{
+	struct weft_hbone *hbone = conn->hbone;
+	int r = weft_shares_take(hbone->shares, conn->peer_identity, strlen(conn->peer_identity) + 1, &conn->share);
+
+	if (r == 0)
+		return true;
+	if (r == -EDQUOT) {
+		weft_hbone_count(hbone, WEFT_COUNTED_FAIR_SHARE);
+		if (hbone->ops.over_share)
+			hbone->ops.over_share(hbone->ops.context, conn->peer_identity, &conn->peer, conn->peer_port);
+	}
+	weft_conn_fail(conn, WEFT_HBONE_UNREACHABLE, "%s", r == -EDQUOT ? "the peer has its fair share of connections" : "out of memory");
+	return false;
+}
+
 static void up(struct weft_hbone_conn *conn)
 {
 	struct weft_hbone *hbone = conn->hbone;
@@ -355,6 +372,8 @@ static void up(struct weft_hbone_conn *conn)
 		weft_conn_fail(conn, WEFT_HBONE_UNREACHABLE, "out of memory");
 		return;
 	}
+	if (conn->server && !is_within_share(conn))
+		return;
 	conn->state = WEFT_CONN_UP;
 	conn->idle_ns = weft_loop_now_ns(hbone->loop);
 	weft_hbone_count(hbone, WEFT_COUNTED_HANDSHAKES);
@@ -784,6 +803,7 @@ void weft_conn_fail(struct weft_hbone_conn *conn, enum weft_hbone_end end, const
 	if (conn->io.fd >= 0)
 		close(conn->io.fd);
 	conn->io.fd = -1;
+	conn->share = weft_share_give(conn->share);
 	weft_conn_unref(conn);
 }
 

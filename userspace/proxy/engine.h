@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/table.h"
 #include "proxy/hbone.h"
+#include "proxy/shares.h"
 
 enum {
 #define WEFT_PROXY_COUNT(name, text, sentence) WEFT_COUNTED_##name,
@@ -133,6 +134,7 @@ struct weft_hbone_conn {
 	struct weft_hbone_conn *pool_next, **pool_back;
 	struct weft_pool *pool;
 	struct weft_identity *identity;
+	struct weft_share *share; /* a client's pod's, of a server its peer's once that is known */
 	SSL *ssl;
 	nghttp2_session *session;
 	struct weft_hbone_stream *streams;
@@ -183,6 +185,7 @@ struct weft_hbone {
 	struct weft_hbone_limits limits;
 	struct weft_hbone_conn *conns;
 	unsigned int count;
+	struct weft_shares *shares; /* of its connections */
 	struct weft_hbone_conn *sockets, *handshakes; /* that wait */
 	unsigned int handshaking;
 	struct weft_hash_table pools;

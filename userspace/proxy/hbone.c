@@ -37,6 +37,9 @@ int weft_hbone_new(struct weft_loop *loop, struct weft_remote_keys *keys, const 
 		hbone->limits = *limits;
 	defaults(&hbone->limits);
 	hbone->tell.run = weft_stream_tell_ended;
+	hbone->shares = weft_shares_new(hbone->limits.connections);
+	if (!hbone->shares)
+		return -ENOMEM;
 	r = weft_conn_engine_setup(hbone);
 	if (r == 0)
 		r = weft_session_engine_setup(hbone);
@@ -71,6 +74,7 @@ struct weft_hbone *weft_hbone_free(struct weft_hbone *hbone)
 	weft_loop_cancel(&hbone->tell);
 	weft_stream_tell_ended(&hbone->tell);
 	weft_hash_table_done(&hbone->pools);
+	weft_shares_unref(hbone->shares);
 	nghttp2_session_callbacks_del(hbone->callbacks);
 	nghttp2_option_del(hbone->option);
 	BIO_meth_free(hbone->bio);

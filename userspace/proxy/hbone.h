@@ -68,7 +68,9 @@ struct weft_hbone_ops {
 	/* Last call for a stream. `err` says it in words. */
 	void (*ended)(void *context, struct weft_hbone_stream *stream, void *user, enum weft_hbone_end end, int status,
 		      const struct weft_hbone_facts *facts, const struct weft_err *err);
-	/* By lists/proxy.h; only what has no stream that could tell it: HANDSHAKES, HANDSHAKE_FAILED, PEER_REFUSED, BAD_REQUEST, ABUSE. */
+	/* A peer, by its identity, that has its share of the connections already and gets no further one; counted by `count`. May be NULL. */
+	void (*over_share)(void *context, const char *identity, const struct weft_addr *addr, uint16_t port);
+	/* By lists/proxy.h; only what has no stream that could tell it: HANDSHAKES, HANDSHAKE_FAILED, PEER_REFUSED, BAD_REQUEST, ABUSE, FAIR_SHARE. */
 	void (*count)(void *context, unsigned int what);
 	void *context;
 };
@@ -79,7 +81,7 @@ struct weft_hbone_limits {
 	unsigned int headers_ms; /* for a CONNECT to be answered; 0: 10,000 */
 	unsigned int idle_ms; /* a pooled connection without stream; 0: 300,000 */
 	unsigned int ping_ms; /* between a peer's last byte and our PING; 0: 10,000 */
-	unsigned int connections; /* at most, of both kinds; 0: 10,000 */
+	unsigned int connections; /* at most, of both kinds, by fair shares (shares.h) of pods and peers; 0: 10,000 */
 };
 
 int weft_hbone_new(struct weft_loop *loop, struct weft_remote_keys *keys, const struct weft_hbone_ops *ops,

@@ -17,6 +17,7 @@
 #include "base/table.h"
 #include "model/mesh.h"
 #include "proxy/headers.h"
+#include "proxy/shares.h"
 #include "proxy/sockets.h"
 
 #ifndef SO_ORIGINAL_DST
@@ -30,6 +31,7 @@
 #define RECHECK_TICKS 10 /* certificates end by the clock alone, and clocks jump */
 #define SHRINK_TICKS 30
 #define RANDOM_AHEAD 32 /* traceparents */
+#define STREAMS 100000 /* unless the owner says */
 #define SAY_BURST 20 /* sentences at once, and five a second after that: a flood of refusals must not become one of lines */
 #define SAY_NS 200000000ull
 
@@ -41,6 +43,8 @@ struct pod {
 	uint64_t netns;
 	uint32_t workload;
 	struct listener *listeners;
+	struct weft_shares *into; /* of the streams of peers to it, by their identities */
+	uint64_t room; /* sockets that main would still make there, as it said last */
 	struct weft_sockets pool[POOLS]; /* by pool_of() */
 };
 
@@ -70,6 +74,7 @@ struct flow {
 	struct weft_node *node;
 	struct weft_hbone_stream *stream;
 	struct weft_identity *identity; /* ours */
+	struct weft_share *share[2]; /* of the node's streams, and a peer's of those into the pod */
 	uint64_t netns, start_ns;
 	struct weft_addr local, remote; /* as the application's socket has them */
 	struct weft_addr to; /* that was asked for, with: */
@@ -85,6 +90,7 @@ struct accepted {
 	struct accepted *next;
 	int fd;
 	bool server;
+	struct weft_share *share; /* of the node's streams */
 	uint64_t netns, due_ns;
 	struct weft_original original;
 	struct weft_addr local, remote;
@@ -103,6 +109,7 @@ struct weft_node {
 	size_t size;
 	struct weft_mesh mesh;
 	struct flow *flows;
+	struct weft_shares *streams;
 	struct accepted *waiting, **waiting_last;
 	size_t waiting_count;
 	struct weft_loop_timer tick;
@@ -288,11 +295,13 @@ static int on_socket(void *context, uint64_t netns, int family)
 	return fd;
 }
 
-void weft_node_sockets(struct weft_node *node, uint32_t serial, const int *fds, size_t number, int error)
+void weft_node_sockets(struct weft_node *node, uint32_t serial, const int *fds, size_t number, int error, uint64_t room)
 {
 	for (struct pod *pod = node->pods; pod; pod = pod->hh.next)
 		for (size_t i = 0; i < POOLS; i++)
 			if (pod->pool[i].asked && pod->pool[i].serial == serial) {
+				if (error == 0 || error == -EMFILE)
+					pod->room = room;
 				weft_sockets_give(&pod->pool[i], fds, number, error, weft_loop_now_ns(node->loop));
 				return;
 			}
@@ -464,6 +473,8 @@ static struct flow *flow_free(struct flow *flow)
 	if (flow->next)
 		flow->next->back = flow->back;
 	weft_identity_unref(flow->identity);
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(flow->share); i++)
+		weft_share_give(flow->share[i]);
 	free(flow);
 	return NULL;
 }
@@ -555,6 +566,12 @@ static void on_ended(void *context, struct weft_hbone_stream *stream, void *user
 	flow_free(flow);
 }
 
+static void on_over_share(void *context, const char *identity, const struct weft_addr *addr, uint16_t port)
+{
+	say(context, WEFT_LOG_WARNING, "refused a tunnel of %s at %s: it has its fair share of this proxy's connections, and the rest is for others",
+	    identity, addr_label(addr, port).text);
+}
+
 static void on_count(void *context, unsigned int what)
 {
 	struct weft_node *node = context;
@@ -636,6 +653,7 @@ static int open_tunnel(struct weft_node *node, struct accepted *accepted, struct
 						  original->service ? weft_mesh_service_host(&node->mesh, original->service) : "", forwarded),
 		.traceparent = weft_traceparent_print(random, traceparent),
 	};
+	flow->share[0] = weft_take_ptr(accepted->share);
 	flow->app = fd = weft_take_fd(accepted->fd);
 	if (weft_hbone_open(node->hbone, &open, fd, flow, &flow->stream) < 0) {
 		flow_free(flow);
@@ -808,16 +826,48 @@ static uint16_t client_port(const struct weft_hbone_peer *peer, const char *text
 	return forwarded.port;
 }
 
+/*
+ * How many streams the pod can have: those it has, those that sockets wait for here, and what main would still make; half of these, for
+ * the application's ends count too.
+ */
+static void limit_into(struct pod *pod)
+{
+	uint64_t left = pod->room / 2, held = weft_shares_held(pod->into), waiting = 0;
+
+	for (int family = 0; family < FAMILIES; family++) {
+		left += pool_of(pod, WEFT_PROXY_SOCKET_INBOUND, family ? AF_INET6 : AF_INET)->count;
+		waiting += pool_of(pod, WEFT_PROXY_SOCKET_INBOUND, family ? AF_INET6 : AF_INET)->waiting;
+	}
+	left -= left < waiting ? left : waiting;
+	weft_shares_limit(pod->into, held + left < UINT32_MAX ? (unsigned int)(held + left) : UINT32_MAX);
+}
+
+/* A peer, whoever it is on behalf of, gets no more than its share of what the pod and this process may have. */
+static int take_shares(struct weft_node *node, struct pod *pod, const char *identity, struct flow *flow)
+{
+	size_t size = strlen(identity) + 1;
+	int r = weft_shares_take(node->streams, identity, size, &flow->share[0]);
+
+	limit_into(pod);
+	if (r == 0)
+		r = weft_shares_take(pod->into, identity, size, &flow->share[1]);
+	/* There may be more by now, and who is refused takes no socket, so that nothing else would ask. */
+	if (r == -EDQUOT)
+		weft_sockets_probe(pool_of(pod, WEFT_PROXY_SOCKET_INBOUND, family_of(&flow->local)), weft_loop_now_ns(node->loop));
+	return r;
+}
+
 static void on_request(void *context, struct weft_hbone_stream *stream, const struct weft_hbone_peer *peer,
 		       const struct weft_hbone_headers *headers, void **ret_user)
 {
 	struct weft_node *node = context;
-	const struct pod *pod = pod_of(node, peer->netns);
+	struct pod *pod = pod_of(node, peer->netns);
 	struct weft_verdict verdict;
 	struct weft_err why = { "" };
 	struct flow *flow;
 	uint16_t port = 0;
 	bool loop;
+	int r;
 
 	if (!pod || !node->data || node->drains) {
 		weft_hbone_refuse(stream, 503);
@@ -841,7 +891,16 @@ static void on_request(void *context, struct weft_hbone_stream *stream, const st
 		return;
 	}
 	flow = flow_new(node, NULL);
-	if (!flow) {
+	if (flow)
+		flow->local = peer->local;
+	r = flow ? take_shares(node, pod, peer->identity, flow) : -ENOMEM;
+	if (r == -EDQUOT) {
+		count(node, WEFT_PROXY_COUNT_FAIR_SHARE);
+		say(node, WEFT_LOG_WARNING, "refused a stream of %s to port %u of %s: it has its fair share, and the rest is for others: raise the "
+					    "limit of open files of weftd", peer->identity, port, workload_label(node, pod->workload).text);
+	}
+	if (r < 0) {
+		flow_free(flow);
 		weft_hbone_refuse(stream, 503);
 		return;
 	}
@@ -850,7 +909,6 @@ static void on_request(void *context, struct weft_hbone_stream *stream, const st
 	flow->netns = peer->netns;
 	flow->workload = pod->workload;
 	flow->port = port;
-	flow->local = peer->local;
 	flow->local_port = port;
 	flow->remote = peer->addr;
 	flow->remote_port = client_port(peer, headers->forwarded);
@@ -866,6 +924,7 @@ static struct accepted *accepted_free(struct accepted *accepted)
 		return NULL;
 	if (accepted->fd >= 0)
 		reset(accepted->fd);
+	weft_share_give(accepted->share);
 	free(accepted);
 	return NULL;
 }
@@ -927,6 +986,17 @@ static void go_on(struct weft_node *node)
 	node->waiting_last = at;
 }
 
+/* Of the pod that made it. A peer's is taken when it is known who that is, and what for. */
+static int take_share(struct weft_node *node, struct accepted *accepted)
+{
+	int r = weft_shares_take(node->streams, &accepted->netns, sizeof(accepted->netns), &accepted->share);
+
+	if (r == -EDQUOT)
+		fail_accepted(node, accepted, WEFT_PROXY_COUNT_FAIR_SHARE,
+			      "it has its fair share, and the rest is for other pods: raise the limit of open files of weftd");
+	return r;
+}
+
 static void begin(struct weft_node *node, struct accepted *accepted)
 {
 	accepted->due_ns = weft_loop_now_ns(node->loop) + PATIENCE_NS;
@@ -981,7 +1051,7 @@ static int accept_one(struct listener *listener)
 	accepted->netns = listener->pod->netns;
 	take_sockaddr(&from, &accepted->remote, &accepted->remote_port);
 	take_sockaddr(&own, &accepted->local, &accepted->local_port);
-	if (accepted->server || ask_original(listener->node, accepted) == 0)
+	if (accepted->server || (ask_original(listener->node, accepted) == 0 && take_share(listener->node, accepted) == 0))
 		begin(listener->node, weft_take_ptr(accepted));
 	return 0;
 }
@@ -1045,8 +1115,14 @@ static struct pod *pod_new(struct weft_node *node, uint64_t netns)
 
 	if (!pod)
 		return NULL;
+	pod->into = weft_shares_new(UINT32_MAX);
+	if (!pod->into) {
+		free(pod);
+		return NULL;
+	}
 	pod->node = node;
 	pod->netns = netns;
+	pod->room = UINT32_MAX;
 	for (size_t i = 0; i < POOLS; i++)
 		weft_sockets_init(&pod->pool[i], want, pod, &node->serial);
 	HASH_ADD(hh, node->pods, netns, sizeof(pod->netns), pod);
@@ -1058,6 +1134,7 @@ static void pod_free(struct weft_node *node, struct pod *pod)
 	HASH_DELETE(hh, node->pods, pod);
 	for (size_t i = 0; i < POOLS; i++)
 		weft_sockets_done(&pod->pool[i]);
+	weft_shares_unref(pod->into);
 	free(pod);
 }
 
@@ -1355,11 +1432,12 @@ int weft_node_conns(struct weft_node *node, struct weft_buf *out, uint32_t *ret_
 }
 
 int weft_node_new(struct weft_loop *loop, struct weft_remote_keys *keys, const struct weft_node_ops *ops,
-		  const struct weft_hbone_limits *limits, struct weft_node **ret_node)
+		  const struct weft_hbone_limits *limits, unsigned int streams, struct weft_node **ret_node)
 {
 	weft_cleanup(weft_node_freep) struct weft_node *node = calloc(1, sizeof(*node));
 	struct weft_hbone_ops hbone = {
-		.socket = on_socket, .request = on_request, .opened = on_opened, .ended = on_ended, .count = on_count, .context = node
+		.socket = on_socket, .request = on_request, .opened = on_opened, .ended = on_ended, .over_share = on_over_share,
+		.count = on_count, .context = node
 	};
 	int r;
 
@@ -1369,6 +1447,9 @@ int weft_node_new(struct weft_loop *loop, struct weft_remote_keys *keys, const s
 	node->keys = keys;
 	node->ops = *ops;
 	node->waiting_last = &node->waiting;
+	node->streams = weft_shares_new(streams ? streams : STREAMS);
+	if (!node->streams)
+		return -ENOMEM;
 	node->tick.fired = tick;
 	r = weft_hbone_new(loop, keys, &hbone, limits, &node->hbone);
 	if (r < 0)
@@ -1409,6 +1490,7 @@ struct weft_node *weft_node_free(struct weft_node *node)
 		identity_free(identity);
 	}
 	weft_trust_unref(node->trust);
+	weft_shares_unref(node->streams);
 	if (node->data)
 		munmap(node->data, node->size);
 	free(node);

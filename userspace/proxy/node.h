@@ -43,8 +43,9 @@ struct weft_node_ops {
 	void *context;
 };
 
+/* `streams`: how many it carries at most, by fair shares of its pods and their peers; 0: 100,000. */
 int weft_node_new(struct weft_loop *loop, struct weft_remote_keys *keys, const struct weft_node_ops *ops,
-		  const struct weft_hbone_limits *limits, struct weft_node **ret_node);
+		  const struct weft_hbone_limits *limits, unsigned int streams, struct weft_node **ret_node);
 struct weft_node *weft_node_free(struct weft_node *node);
 WEFT_CLEANUP_DEFINE(struct weft_node, weft_node_free);
 
@@ -79,8 +80,8 @@ int weft_node_trust(struct weft_node *node, struct weft_trust *trust, struct wef
 
 /* What weft_remote_ops.ready is to call. */
 void weft_node_signed(struct weft_node *node, void *waiter);
-/* The answer to `want`: sockets that become the node's; error != 0: why there are no more. */
-void weft_node_sockets(struct weft_node *node, uint32_t serial, const int *fds, size_t count, int error);
+/* The answer to `want`: sockets that become the node's; error != 0: why there are no more. `room`: how many more there could be. */
+void weft_node_sockets(struct weft_node *node, uint32_t serial, const int *fds, size_t count, int error, uint64_t room);
 /* There is another one to be asked for sockets: what was asked before is not answered any more. */
 void weft_node_asks_anew(struct weft_node *node);
 

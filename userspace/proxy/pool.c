@@ -160,17 +160,27 @@ static void give_up(struct weft_pool *pool, enum weft_hbone_end end, const char 
 
 static void dial(struct weft_pool *pool)
 {
+	struct weft_share *share = NULL;
 	struct weft_hbone_conn *conn;
 	int r;
 
 	/* One at a time: what waits may all fit on the first. */
 	if (pool->dialling)
 		return;
-	r = weft_conn_new(pool->hbone, pool->identity, false, &conn);
+	r = weft_shares_take(pool->hbone->shares, &pool->netns, sizeof(pool->netns), &share);
+	if (r == 0)
+		r = weft_conn_new(pool->hbone, pool->identity, false, &conn);
+	if (r == -EDQUOT)
+		weft_hbone_count(pool->hbone, WEFT_COUNTED_FAIR_SHARE);
 	if (r < 0) {
-		give_up(pool, WEFT_HBONE_UNREACHABLE, r == -ENOMEM ? "out of memory" : "the proxy holds as many connections as it may");
+		weft_share_give(share);
+		give_up(pool, WEFT_HBONE_UNREACHABLE,
+			r == -ENOMEM   ? "out of memory"
+			: r == -EDQUOT ? "its pod has its fair share of the proxy's connections (weftd's limit of open files)"
+				       : "the proxy holds as many connections as it may");
 		return;
 	}
+	conn->share = share;
 	conn->pool = pool;
 	conn->pool_next = pool->conns;
 	conn->pool_back = &pool->conns;

@@ -43,6 +43,16 @@ void weft_sockets_fill(struct weft_sockets *pool, uint64_t now_ns)
 		pool->asked = missing;
 }
 
+void weft_sockets_probe(struct weft_sockets *pool, uint64_t now_ns)
+{
+	if (pool->asked || now_ns < pool->probe_ns)
+		return;
+	pool->probe_ns = now_ns + WEFT_SOCKETS_RETRY_NS;
+	pool->serial = ++*pool->serials;
+	if (pool->want(pool->context, pool, 1) == 0)
+		pool->asked = 1;
+}
+
 void weft_sockets_begin(struct weft_sockets *pool, uint64_t now_ns)
 {
 	if (!pool->target)

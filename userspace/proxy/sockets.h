@@ -37,6 +37,7 @@ struct weft_sockets {
 	unsigned int waiting;
 	struct weft_sockets_wait *first, **last;
 	uint64_t retry_ns; /* main is not asked before */
+	uint64_t probe_ns; /* nor for one that nobody needs */
 	bool used; /* since weft_sockets_rest() */
 	int fd[WEFT_PROXY_MAX_SOCKETS];
 };
@@ -48,6 +49,8 @@ void weft_sockets_done(struct weft_sockets *pool);
 
 /* Asks for what is missing, if it is time to. */
 void weft_sockets_fill(struct weft_sockets *pool, uint64_t now_ns);
+/* Asks for one though nobody waits, once a second at most: the answer says how many more there could be. */
+void weft_sockets_probe(struct weft_sockets *pool, uint64_t now_ns);
 /* It is going to be used: begins to fill. */
 void weft_sockets_begin(struct weft_sockets *pool, uint64_t now_ns);
 

@@ -35,7 +35,7 @@ enum weft_proxy_message_type {
 	/* proxy -> main; each is answered by SOCKETS with the same serial */
 	WEFT_PROXY_WANT_SOCKETS, /* arg[0] = netns cookie of an attached pod, arg[1] = enum weft_proxy_socket, arg[2] = AF_INET or AF_INET6, count = how many */
 	/* main -> proxy */
-	WEFT_PROXY_SOCKETS, /* `count` sockets come along, fewer than wanted where `error` says why: -ENOENT no such pod, -EMFILE the node's cap */
+	WEFT_PROXY_SOCKETS, /* `count` sockets come along, fewer than wanted where `error` says why: -ENOENT no such pod, -EMFILE the node's cap; arg[0] = how many more the pod could have */
 	WEFT_PROXY_MESSAGE_TYPE_MAX_
 };
 

@@ -26,16 +26,16 @@ enum weft_role_message_type {
 	WEFT_ROLE_READ, /* arg[0]: bit mask of enum weft_map -> DATA with memfd */
 	WEFT_ROLE_WATCH, /* arg[0]: number of watchers; EVENTS follow while it is > 0 */
 	WEFT_ROLE_CUT, /* memfd: array of __u32 endpoint ids in `count`, at most WEFT_ROLE_MAX_CUT; kill their sockets; arg[0] = 1: only UDP. RESULT arg[0] = sockets cut */
-	WEFT_ROLE_BIND, /* name = a netns of /run/netns, arg[0] = workload, arg[1] = WEFT_POD_F_; RESULT arg[0] = cookie */
+	WEFT_ROLE_BIND, /* name = a netns of /run/netns, arg[0] = workload, arg[1] = WEFT_POD_F_; RESULT arg[0] = cookie; errors -EPERM, -EBUSY as ATTACH */
 	WEFT_ROLE_UNBIND, /* arg[0] = cookie */
 	WEFT_ROLE_SETTING, /* arg[0] = WEFT_SETTING_F_ to have */
 	WEFT_ROLE_FLUSH, /* live connections report to weft_aggregate now */
 	WEFT_ROLE_LOG_LEVEL, /* arg[0] = enum weft_log_level */
 	WEFT_ROLE_GROW, /* memfd: struct weft_role_capacity, 0 = as it is -> READY; its error says that all maps are as before */
-	WEFT_ROLE_ATTACH, /* name = as for BIND, arg[0] = workload -> RESULT arg[0] = cookie; once more for an attached one is no error. -EADDRINUSE: arg[1] = the agent's port that an application holds there */
+	WEFT_ROLE_ATTACH, /* name = as for BIND, arg[0] = workload -> RESULT arg[0] = cookie; once more for an attached one is no error. -EADDRINUSE: arg[1] = the agent's port that an application holds there; -EPERM: the node's own; -EBUSY: another workload is attached there, whose address it has */
 	WEFT_ROLE_DETACH, /* arg[0] = cookie: listeners, rules, routes and programs go; established connections of the agent stay until they end */
 	WEFT_ROLE_CUT_SOCKETS, /* memfd: array of __u64 socket cookies in `count`, at most WEFT_ROLE_MAX_CUT; RESULT arg[0] = sockets cut */
-	WEFT_ROLE_CONNS, /* -> DATA with memfd: array of struct weft_conn, all tracked sockets */
+	WEFT_ROLE_CONNS, /* -> DATA with memfd: array of struct weft_conn, all tracked sockets, and what is half open into attached pods (SYN_RECV) */
 	/* main -> control */
 	WEFT_ROLE_READY = 64, /* arg[0] = mask of enum weft_feature that are there, arg[1] = of those forced away, arg[2] = 1: state was adopted; memfd: struct weft_role_capacity */
 	WEFT_ROLE_RESULT, /* error = 0 or -errno, arg[0] by request, arg[1] = index of the failed run */

@@ -21,3 +21,4 @@ WEFT_PROXY_COUNT(PEER_UNKNOWN, "peer_unknown", "connections to an address that t
 WEFT_PROXY_COUNT(NO_SOCKET, "no_socket", "streams that ended because main had no socket for them")
 WEFT_PROXY_COUNT(DRY_RUN_DENIED, "dry_run_denied", "streams that a policy in dry-run would have denied")
 WEFT_PROXY_COUNT(DETACHED, "detached", "open streams that ended because their pod was detached")
+WEFT_PROXY_COUNT(FAIR_SHARE, "fair_share", "connections and streams that were refused because their source had its fair share of a proxy, or of a pod, that was nearly full")

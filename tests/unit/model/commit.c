@@ -141,6 +141,99 @@ static void test_the_older_service_keeps_a_contested_address(void **state)
 	weft_problems_done(&problems);
 }
 
+#define RECORD(namespace, more) \
+	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm, namespace: " namespace more "}\n" \
+	"spec: {address: 10.9.0.1}\n"
+#define OF_POD(name, more) \
+	"apiVersion: v1\nkind: Pod\nmetadata: {name: " name ", namespace: shop" more "}\n" \
+	"status: {podIPs: [{ip: 10.9.0.1}], phase: Running}\n"
+
+static const char *owner_of_address(void)
+{
+	static char text[200];
+	const struct weft_workload_name *name;
+	struct weft_addr addr;
+	struct toy_row *row;
+
+	assert_int_equal(weft_addr_parse("10.9.0.1", &addr), 0);
+	row = toy_find(toy, WEFT_MAP_WORKLOAD_AT, &addr);
+	if (!row)
+		return "";
+	name = weft_names_workload(weft_model_names(model), row->workload);
+	snprintf(text, sizeof(text), "%s/%s", name->namespace, name->name);
+	return text;
+}
+
+/* A later record of a namespace whose name comes first in the alphabet. */
+static void test_nobody_takes_an_address_by_a_record_that_he_adds(void **state)
+{
+	struct weft_problems problems = { 0 };
+
+	(void)state;
+	load(model, RECORD("shop", ", creationTimestamp: \"2024-01-01T00:00:00Z\""));
+	load(model, RECORD("aaa", ", creationTimestamp: \"2024-02-01T00:00:00Z\""));
+	commit(model, toy, 1 * SECOND, &plan, &problems);
+	assert_string_equal(owner_of_address(), "shop/vm");
+	assert_int_equal(problems.count, 1);
+	assert_int_equal(problems.item[0].severity, WEFT_SEVERITY_NOTICE);
+	assert_string_equal(problems.item[0].resource, "WorkloadEntry aaa/vm");
+	assert_non_null(strstr(problems.item[0].text, "10.9.0.1 already belongs to WorkloadEntry shop/vm, which is older"));
+	weft_problems_done(&problems);
+	/* The other way round too, whoever the kernel has. */
+	load(model, RECORD("aaa", ", creationTimestamp: \"2023-01-01T00:00:00Z\""));
+	commit(model, toy, 2 * SECOND, &plan, &problems);
+	assert_string_equal(owner_of_address(), "aaa/vm");
+	weft_problems_done(&problems);
+	weft_model_remove(model, WEFT_KIND_WORKLOAD_ENTRY, "aaa", "vm");
+	commit(model, toy, 3 * SECOND, &plan, &problems);
+	assert_string_equal(owner_of_address(), "shop/vm");
+	assert_int_equal(problems.count, 0);
+	/* A record without age is younger than any that has one. */
+	load(model, RECORD("aaa", ""));
+	commit(model, toy, 4 * SECOND, &plan, &problems);
+	assert_string_equal(owner_of_address(), "shop/vm");
+	weft_problems_done(&problems);
+	/* A pod's address comes from its node. */
+	load(model, OF_POD("web", ", creationTimestamp: \"2025-01-01T00:00:00Z\""));
+	commit(model, toy, 5 * SECOND, &plan, &problems);
+	assert_string_equal(owner_of_address(), "shop/web");
+	assert_int_equal(problems.count, 2);
+	assert_non_null(strstr(problems.item[0].text, "Pod shop/web, which has it from its node"));
+	weft_problems_done(&problems);
+}
+
+static void test_of_two_records_of_one_age_who_came_first_keeps_the_address(void **state)
+{
+	struct weft_problems problems = { 0 };
+
+	(void)state;
+	load(model, RECORD("shop", ""));
+	commit(model, toy, 1 * SECOND, &plan, &problems);
+	load(model, RECORD("aaa", ""));
+	commit(model, toy, 2 * SECOND, &plan, &problems);
+	assert_string_equal(owner_of_address(), "shop/vm");
+	assert_int_equal(problems.count, 1);
+	assert_non_null(strstr(problems.item[0].text, "WorkloadEntry shop/vm, which came first"));
+	weft_problems_done(&problems);
+	load(model, RECORD("shop", ", labels: {app: vm}")); /* nor does it lose it by a change of its own */
+	commit(model, toy, 3 * SECOND, &plan, &problems);
+	assert_string_equal(owner_of_address(), "shop/vm");
+	weft_problems_done(&problems);
+}
+
+/* The last pod terminates while the next one has the address already: that is no conflict. */
+static void test_an_address_that_is_handed_on_is_no_problem(void **state)
+{
+	struct weft_problems problems = { 0 };
+
+	(void)state;
+	load(model, OF_POD("old", ", creationTimestamp: \"2024-01-01T00:00:00Z\", deletionTimestamp: \"2024-01-02T00:00:00Z\""));
+	load(model, OF_POD("new", ", creationTimestamp: \"2024-01-02T00:00:00Z\""));
+	commit(model, toy, 1 * SECOND, &plan, &problems);
+	assert_string_equal(owner_of_address(), "shop/new");
+	assert_int_equal(problems.count, 0);
+}
+
 #define TIED(name, more) \
 	"apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: shop}\n" \
 	"spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]" more "}\n"
@@ -556,6 +649,9 @@ int main(void)
 		TEST(test_only_the_difference_is_written),
 		TEST(test_an_address_changes_owner_by_an_update),
 		TEST(test_the_older_service_keeps_a_contested_address),
+		TEST(test_nobody_takes_an_address_by_a_record_that_he_adds),
+		TEST(test_of_two_records_of_one_age_who_came_first_keeps_the_address),
+		TEST(test_an_address_that_is_handed_on_is_no_problem),
 		TEST(test_of_two_of_one_age_who_came_first_keeps_the_address),
 		TEST(test_a_gone_endpoint_is_cut_once_and_freed_after_grace),
 		TEST(test_drain_waits_and_leave_never_cuts),

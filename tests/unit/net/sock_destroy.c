@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/addr.h"
+#include "base/buf.h"
 #include "base/cleanup.h"
 #include "net/sock_destroy.h"
 
@@ -224,6 +226,83 @@ static void an_accepted_socket_is_named_like_any(void **state)
 	assert_int_equal(error_of(pair.client), ECONNRESET);
 }
 
+/* A client that hears nothing: its SYN has come, its ACK will not. */
+static int half_open(int family, const char *address, int *ret_server)
+{
+	struct sock_filter drop = { .code = BPF_RET | BPF_K };
+	const struct sock_fprog deaf = { .len = 1, .filter = &drop };
+	int server = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), client = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_storage at;
+	socklen_t size = fill_address(&at, family, address, 0);
+
+	assert_true(server >= 0 && client >= 0);
+	assert_int_equal(bind(server, (struct sockaddr *)&at, size), 0);
+	assert_int_equal(listen(server, 8), 0);
+	assert_int_equal(getsockname(server, (struct sockaddr *)&at, &size), 0);
+	assert_int_equal(setsockopt(client, SOL_SOCKET, SO_ATTACH_FILTER, &deaf, sizeof(deaf)), 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&at, size), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	*ret_server = server;
+	return client;
+}
+
+static size_t list_half_open(struct weft_buf *found)
+{
+	struct weft_err err = { "" };
+
+	weft_buf_clear(found);
+	if (weft_sock_half_open(found, &err) < 0)
+		fail_msg("%s", err.text);
+	return found->size / sizeof(struct weft_conn);
+}
+
+static void half_open_connections_are_listed_and_destroyed(void **state)
+{
+	(void)state;
+	need_root();
+	for (size_t i = 0; i < 3; i++) {
+		weft_buf_done_on_exit struct weft_buf found = WEFT_BUF_INIT;
+		weft_cleanup(close_pair) struct pair other = { -1, -1, -1 };
+		weft_close_on_exit int server = -1, client = -1;
+		struct sockaddr_storage at;
+		socklen_t size = sizeof(at);
+		struct weft_err err = { "" };
+		struct weft_conn conn;
+		struct weft_addr addr;
+		__be16 port;
+		int r;
+
+		open_pair(&other, kinds[i].family, kinds[i].type, kinds[i].address); /* is none */
+		assert_int_equal(list_half_open(&found), 0);
+		client = half_open(kinds[i].family, kinds[i].address, &server);
+		assert_int_equal(list_half_open(&found), 1);
+		memcpy(&conn, found.data, sizeof(conn));
+		assert_int_equal(conn.protocol, IPPROTO_TCP);
+		assert_int_equal(conn.role, WEFT_ROLE_SERVER);
+		assert_int_equal(getsockname(server, (struct sockaddr *)&at, &size), 0);
+		take_address(&at, &addr, &port);
+		assert_int_equal(conn.local_port, port);
+		assert_memory_equal(&conn.local, &addr, sizeof(addr));
+		size = sizeof(at);
+		assert_int_equal(getsockname(client, (struct sockaddr *)&at, &size), 0);
+		take_address(&at, &addr, &port);
+		assert_int_equal(conn.remote_port, port);
+		assert_memory_equal(&conn.remote, &addr, sizeof(addr));
+		conn.cookie ^= 1;
+		r = weft_sock_destroy(&conn, &err);
+		if (r == -EOPNOTSUPP) {
+			print_message("skipped: %s\n", err.text);
+			skip();
+		}
+		assert_int_equal(r, -ENOENT);
+		conn.cookie ^= 1;
+		if (weft_sock_destroy(&conn, &err) < 0)
+			fail_msg("kind %zu: %s", i, err.text);
+		assert_int_equal(list_half_open(&found), 0);
+		can_talk(other.client, other.accepted);
+	}
+}
+
 static void what_is_not_named_well_is_not_asked_for(void **state)
 {
 	struct weft_conn conn = { .family = AF_INET, .protocol = IPPROTO_TCP, .cookie = 1 };
@@ -249,6 +328,7 @@ int main(void)
 		cmocka_unit_test(the_named_socket_dies_and_its_neighbour_lives),
 		cmocka_unit_test(another_cookie_on_the_same_ports_is_spared),
 		cmocka_unit_test(an_accepted_socket_is_named_like_any),
+		cmocka_unit_test(half_open_connections_are_listed_and_destroyed),
 		cmocka_unit_test(what_is_not_named_well_is_not_asked_for),
 	};
 

@@ -861,6 +861,63 @@ static void cap_on_connections(void **state)
 	lab_free(lab);
 }
 
+/*
+ * Each with a pool of its own, and thus a connection: the ids that the server may have differ. Which of them gets through is
+ * decided at the server, since the client's engine has room for more.
+ */
+static bool gets_connection(struct lab *lab, struct weft_identity *identity, const char *who, unsigned int number, struct seen *seen, int *ret_app)
+{
+	char other[64];
+	const char *const expected[] = { BOB, other, NULL };
+
+	snprintf(other, sizeof(other), "spiffe://cluster.local/ns/other/sa/n%u", number);
+	lab->who = who;
+	*ret_app = lab_open_with(lab, seen, &(struct weft_hbone_open){ .identity = identity, .expected = expected });
+	LAB_UNTIL(lab, seen->opened || seen->ended);
+	if (seen->opened)
+		return true;
+	assert_int_equal(seen->end, WEFT_HBONE_PEER_RESET);
+	close(*ret_app);
+	return false;
+}
+
+/* Eight connections: whoever is first gets six, and others come in all the same. */
+static void shares_of_connections(void **state)
+{
+	static const char *const carol = "spiffe://cluster.local/ns/shop/sa/carol";
+	struct lab *lab = lab_new(&(struct weft_hbone_limits){ .connections = 8 });
+	struct mint leaf = mint(&lab->root, carol, 3600);
+	struct weft_identity *other = lab_identity(lab, carol, &leaf);
+	struct seen seen[10];
+	int app[10], count = 0;
+
+	(void)state;
+	weft_shares_limit(lab->here.hbone->shares, 100);
+	for (unsigned int i = 0; i < 6; i++, count++)
+		assert_true(gets_connection(lab, NULL, ALICE, i, &seen[count], &app[count]));
+	assert_false(gets_connection(lab, NULL, ALICE, 6, &seen[count], &app[count]));
+	assert_true(lab->there.count[WEFT_COUNTED_FAIR_SHARE] > 0);
+	assert_int_equal(lab->here.count[WEFT_COUNTED_FAIR_SHARE], 0);
+	assert_true(gets_connection(lab, other, carol, 7, &seen[count], &app[count]));
+	count++;
+	assert_false(gets_connection(lab, other, carol, 8, &seen[count], &app[count]));
+	/* What there is goes on, and counts: more streams on it need no connection. */
+	lab_send(lab, app[0], "still here", 10);
+	/* The client's half: its pod has what it may. */
+	weft_shares_limit(lab->here.hbone->shares, weft_shares_held(lab->here.hbone->shares));
+	app[count] = lab_open_with(lab, &seen[count], &(struct weft_hbone_open){ .identity = other });
+	LAB_UNTIL(lab, seen[count].ended);
+	assert_int_equal(seen[count].end, WEFT_HBONE_UNREACHABLE);
+	assert_contains(seen[count].why, "fair share");
+	assert_int_equal(lab->here.count[WEFT_COUNTED_FAIR_SHARE], 1);
+	close(app[count]);
+	while (count)
+		close(app[--count]);
+	weft_identity_unref(other);
+	mint_done(&leaf);
+	lab_free(lab);
+}
+
 static void recheck(void **state)
 {
 	struct lab *lab = *state;
@@ -1235,6 +1292,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(stalled_handshakes_push_out_their_like),
 		cmocka_unit_test(cap_on_connections),
 		cmocka_unit_test_setup_teardown(a_list_in_many_fields, setup, teardown),
+		cmocka_unit_test(shares_of_connections),
 		cmocka_unit_test_setup_teardown(recheck, setup, teardown),
 		cmocka_unit_test_setup_teardown(leave, setup, teardown),
 		cmocka_unit_test_setup_teardown(keys_elsewhere, setup, teardown),

@@ -62,6 +62,7 @@ struct lab {
 	struct listener agent; /* of `there`, as if on :15008 */
 	int apps; /* a listener that `there` dials */
 	uint16_t apps_port;
+	const char *who; /* asks `there`; NULL: ALICE */
 	int status; /* what `there` says; 200: dials */
 	bool mute; /* or nothing */
 	bool later; /* sockets come by weft_hbone_socket() */
@@ -170,7 +171,7 @@ static inline void lab_request(void *context, struct weft_hbone_stream *stream, 
 	struct seen *seen = calloc(1, sizeof(*seen));
 
 	assert_non_null(seen);
-	assert_string_equal(peer->identity, ALICE);
+	assert_string_equal(peer->identity, lab->who ? lab->who : ALICE);
 	assert_int_equal(peer->netns, 2);
 	assert_int_not_equal(peer->port, 0);
 	seen->asked = true;

@@ -26,6 +26,7 @@
 
 static struct weft_loop *loop;
 static struct weft_node *node;
+static unsigned int streams; /* the node may carry; 0: its default */
 static struct weft_loop_timer deadline;
 static bool late;
 
@@ -490,7 +491,7 @@ static int set_up(void **state)
 	weft_addr_parse("10.0.2.2", &original.endpoint_addr);
 	deadline.fired = too_late;
 	assert_int_equal(weft_loop_new(&loop), 0);
-	return weft_node_new(loop, NULL, &ops, NULL, &node);
+	return weft_node_new(loop, NULL, &ops, NULL, streams, &node);
 }
 
 static int tear_down(void **state)
@@ -703,14 +704,14 @@ static void the_engine_is_given_what_it_was_promised(void **state)
 	keep(WEFT_PORT_OUTBOUND);
 	assert_int_equal(wanted.count, 1);
 	assert_int_equal(engine.socket(engine.context, NETNS, AF_INET), -EINPROGRESS);
-	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_OUTBOUND] + 7, NULL, 0, -EMFILE); /* nobody asked under that number */
+	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_OUTBOUND] + 7, NULL, 0, -EMFILE, UINT32_MAX); /* nobody asked under that number */
 	assert_int_equal(told.sockets, 0);
-	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_OUTBOUND], &fd, 1, 0);
+	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_OUTBOUND], &fd, 1, 0, UINT32_MAX);
 	assert_int_equal(told.sockets, 1);
 	assert_int_equal(told.socket, fd);
 	assert_int_equal(engine.socket(engine.context, NETNS, AF_INET), -EINPROGRESS);
 	weft_node_asks_anew(node); /* another main */
-	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_OUTBOUND], NULL, 0, -EMFILE);
+	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_OUTBOUND], NULL, 0, -EMFILE, UINT32_MAX);
 	assert_int_equal(told.socket, -EMFILE);
 	assert_int_equal(engine.socket(engine.context, NETNS, AF_INET), -EINPROGRESS);
 	got = told.sockets;
@@ -851,7 +852,7 @@ static void give_socket(void)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_INBOUND], &fd, 1, 0);
+	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_INBOUND], &fd, 1, 0, UINT32_MAX);
 }
 
 static uint16_t free_port(void)
@@ -956,10 +957,131 @@ static void a_stream_without_socket_waits_and_may_go(void **state)
 	/* And is told what main says. */
 	for (int i = 0; i < 3; i++)
 		request_to_pod(&local, 8080, "", "10.0.2.2", &user);
-	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_INBOUND], NULL, 0, -EMFILE);
+	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_INBOUND], NULL, 0, -EMFILE, UINT32_MAX);
 	assert_int_equal(told.status, 503);
 	assert_contains(said, "this node may have no more sockets");
 	assert_true(counted(WEFT_PROXY_COUNT_NO_SOCKET) >= 1);
+}
+
+/* ---- shares ---- */
+
+static void *stream_of(const char *identity)
+{
+	struct weft_hbone_peer peer = { .identity = identity, .port = 33333, .netns = NETNS };
+	const struct weft_hbone_headers headers = { "10.0.1.1:8080", "", "", "" };
+	void *user = NULL;
+
+	weft_addr_parse("10.0.2.2", &peer.addr);
+	weft_addr_parse("10.0.1.1", &peer.local);
+	told.status = 0;
+	engine.request(engine.context, STREAM(1), &peer, &headers, &user);
+	assert_int_equal(told.status, user ? 0 : 503);
+	return user;
+}
+
+static unsigned int streams_of(const char *identity, void **users, unsigned int most)
+{
+	unsigned int got = 0;
+
+	while (got < most && (users[got] = stream_of(identity)))
+		got++;
+	return got;
+}
+
+static void end(void **users, unsigned int number)
+{
+	while (number)
+		engine.ended(engine.context, STREAM(1), users[--number], WEFT_HBONE_CLOSED, 0, &facts, NULL);
+}
+
+#define OTHER "spiffe://cluster.local/ns/shop/sa/other"
+
+static int set_up_few(void **state)
+{
+	int r;
+
+	streams = 8;
+	r = set_up(state);
+	streams = 0;
+	return r;
+}
+
+static void a_peer_has_its_share_of_a_node(void **state)
+{
+	void *first[8], *second[8];
+
+	(void)state;
+	ready_to_serve();
+	assert_int_equal(streams_of(PEER, first, 8), 6);
+	assert_contains(said, "refused a stream of " PEER " to port 8080 of shop/cart-1: it has its fair share");
+	assert_int_equal(counted(WEFT_PROXY_COUNT_FAIR_SHARE), 1);
+	assert_int_equal(streams_of(OTHER, second, 8), 1);
+	assert_int_equal(counted(WEFT_PROXY_COUNT_FAIR_SHARE), 2);
+	end(first, 2);
+	end(second, 1);
+	assert_int_equal(streams_of(OTHER, second, 2), 2); /* there is room again */
+	end(second, 2);
+	end(first + 2, 4);
+	assert_true(weft_node_idle(node));
+}
+
+static void a_pod_has_its_share_of_a_node(void **state)
+{
+	struct sockaddr_in at = keep(WEFT_PORT_OUTBOUND);
+	weft_close_on_exit int fd = -1;
+	void *users[8], *stream[1];
+	int clients[8], apps[8];
+
+	(void)state;
+	ready_to_serve();
+	for (unsigned int i = 0; i < 6; i++) {
+		clients[i] = client(&at);
+		run();
+		users[i] = told.user;
+		apps[i] = told.app;
+	}
+	fd = client(&at);
+	run();
+	assert_int_equal(told.opens, 6);
+	assert_contains(said, "it has its fair share, and the rest is for other pods");
+	assert_int_equal(counted(WEFT_PROXY_COUNT_FAIR_SHARE), 1);
+	assert_reset(fd);
+	assert_int_equal(streams_of(PEER, stream, 1), 1);
+	end(stream, 1);
+	end(users, 6);
+	for (unsigned int i = 0; i < 6; i++) {
+		close(clients[i]);
+		close(apps[i]);
+	}
+}
+
+/* What main would still make in a pod, of which an application takes as much again. */
+static void a_peer_has_its_share_of_a_pod(void **state)
+{
+	void *first[16], *second[16];
+	unsigned int asked;
+
+	(void)state;
+	ready_to_serve();
+	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_INBOUND], NULL, 0, 0, 16);
+	assert_int_equal(streams_of(PEER, first, 16), 6); /* of 8 */
+	assert_contains(said, "it has its fair share");
+	assert_int_equal(streams_of(OTHER, second, 16), 1);
+	/* A main that does not know the pod yet says nothing of its room. Who is refused asks, for nobody else would. */
+	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_INBOUND], NULL, 0, -ENOENT, 0);
+	asked = wanted.count;
+	assert_null(stream_of(PEER));
+	assert_null(stream_of(PEER));
+	assert_int_equal(wanted.count, asked + 1);
+	end(first, 6);
+	end(second, 1);
+	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_INBOUND], NULL, 0, -EMFILE, 0);
+	assert_null(stream_of(PEER));
+	weft_node_asks_anew(node);
+	weft_node_sockets(node, wanted.last[WEFT_PROXY_SOCKET_INBOUND], NULL, 0, 0, 1000);
+	assert_int_equal(streams_of(PEER, first, 16), 16);
+	weft_node_drop(node, &(struct weft_node_listener){ NETNS, 1, WEFT_PORT_HBONE, AF_INET }); /* with it the pod, before its streams */
+	end(first, 16);
 }
 
 /* ---- changes ---- */
@@ -1169,6 +1291,9 @@ int main(void)
 		TEST(a_spoofed_forwarded_changes_nothing),
 		TEST(a_client_port_that_is_taken_is_another_one),
 		TEST(a_stream_without_socket_waits_and_may_go),
+		cmocka_unit_test_setup_teardown(a_peer_has_its_share_of_a_node, set_up_few, tear_down),
+		cmocka_unit_test_setup_teardown(a_pod_has_its_share_of_a_node, set_up_few, tear_down),
+		TEST(a_peer_has_its_share_of_a_pod),
 		TEST(a_new_mesh_judges_what_is_open),
 		TEST(an_address_that_is_anothers_now_is_cut),
 		TEST(a_detached_pod_leaves_nothing),
