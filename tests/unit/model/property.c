@@ -104,10 +104,11 @@ static void write_document(size_t which, struct weft_buf *out)
 		break;
 	case WEFT_KIND_POD:
 		weft_buf_printf(out,
-				"apiVersion: v1\nkind: Pod\nmetadata: {name: %s, labels: {app: a%u}}\n"
+				"apiVersion: v1\nkind: Pod\nmetadata: {name: %s, labels: {app: a%u}, creationTimestamp: "
+				"\"2024-01-%02uT00:00:00Z\"}\n"
 				"spec: {nodeName: %s}\nstatus: {phase: Running, podIP: 10.1.0.%u, conditions: [{type: "
 				"Ready, status: \"%s\"}]}\n",
-				name, draw(3), node[draw(2)], 1 + draw(6), draw(4) ? "True" : "False");
+				name, draw(3), day(name), node[draw(2)], 1 + draw(6), draw(4) ? "True" : "False");
 		break;
 	case WEFT_KIND_NODE:
 		weft_buf_printf(out,
