@@ -213,7 +213,7 @@ int weft_client_call(struct weft_client *client, struct json_object *request, st
 	if (!json_object_object_get_ex(answer, "ok", &ok) || !json_object_is_type(ok, json_type_boolean))
 		return weft_err_set(err, EBADMSG, "an answer on %s lacks `ok`: is it weftd, of this version?", client->path);
 	if (!json_object_get_boolean(ok)) {
-		if (!json_object_object_get_ex(answer, "error", &error))
+		if (!json_object_object_get_ex(answer, "error", &error) || !json_object_get_string_len(error))
 			return weft_err_set(err, EREMOTEIO, "the agent on %s refused without saying why: see its log", client->path);
 		return weft_err_set(err, EREMOTEIO, "%s", json_object_get_string(error));
 	}
