@@ -201,7 +201,8 @@ int weft_client_call(struct weft_client *client, struct json_object *request, st
 {
 	int64_t due = now_ms() + WEFT_CLIENT_TIMEOUT_MS;
 	weft_json_on_exit struct json_object *answer = NULL;
-	struct json_object *ok, *error;
+	struct json_object *ok;
+	const char *why;
 	int r;
 
 	r = send_line(client, request, due, err);
@@ -213,9 +214,10 @@ int weft_client_call(struct weft_client *client, struct json_object *request, st
 	if (!json_object_object_get_ex(answer, "ok", &ok) || !json_object_is_type(ok, json_type_boolean))
 		return weft_err_set(err, EBADMSG, "an answer on %s lacks `ok`: is it weftd, of this version?", client->path);
 	if (!json_object_get_boolean(ok)) {
-		if (!json_object_object_get_ex(answer, "error", &error))
+		why = json_object_get_string(json_object_object_get(answer, "error"));
+		if (!why || !*why)
 			return weft_err_set(err, EREMOTEIO, "the agent on %s refused without saying why: see its log", client->path);
-		return weft_err_set(err, EREMOTEIO, "%s", json_object_get_string(error));
+		return weft_err_set(err, EREMOTEIO, "%s", why);
 	}
 	*ret_answer = weft_take_ptr(answer);
 	return 0;

@@ -90,11 +90,14 @@ static void a_refusal_gives_its_reason_or_says_there_is_none(void **state)
 	struct json_object *answer = NULL;
 	struct weft_err err = { "" };
 
-	say(f, "{\"ok\":false,\"error\":\"main is away\"}\n{\"ok\":false}\n");
+	say(f, "{\"ok\":false,\"error\":\"main is away\"}\n{\"ok\":false}\n{\"ok\":false,\"error\":\"\"}\n{\"ok\":false,\"error\":null}\n"
+	       "{\"ok\":false,\"error\":\"\\u0000\"}\n");
 	assert_int_equal(weft_client_ask(f->client, "status", &answer, &err), -EREMOTEIO);
 	assert_string_equal(err.text, "main is away");
-	assert_int_equal(weft_client_ask(f->client, "status", &answer, &err), -EREMOTEIO);
-	assert_non_null(strstr(err.text, "without saying why"));
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(weft_client_ask(f->client, "status", &answer, &err), -EREMOTEIO);
+		assert_non_null(strstr(err.text, "without saying why"));
+	}
 	assert_null(answer);
 }
 
