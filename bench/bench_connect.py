@@ -24,8 +24,8 @@ def weft_instance(host, name, count, addresses, port, metrics, metrics_port):
     return Weft(host, name, "node", folder, metrics_port)
 
 
-def targets(host, count):
-    return host.file(f"targets-{count}", "".join(f"{service_address(i)}:{PORT}\n" for i in range(count)))
+def targets(host, name, ends):
+    return ("--targets", host.file(name, "".join(f"{address}:{port}\n" for address, port in ends)))
 
 
 def count_hooks(host, weft, where, connections):
@@ -58,8 +58,10 @@ def measure(host, options, count, progress):
             return host.drive(netns, cgroup, "--fresh", "always", "--seconds", seconds, *where)
         return Arm(name, start)
 
-    services = ("--targets", targets(host, count))
-    direct = arm("direct", "client", "plain/client", [f"{a}:{DIRECT}" for a in addresses])
+    services = targets(host, "services", [(service_address(i), PORT) for i in range(count)])
+    # As long a list as that of services: what the client itself reads of its memory for a connection is the same in every arm.
+    servers = targets(host, "servers", [(addresses[i % len(addresses)], DIRECT) for i in range(max(count, len(addresses)))])
+    direct = arm("direct", "client", "plain/client", servers)
     others, instances, setup = [direct], [], {}
     if "weft" not in options.skip:
         instances = [weft_instance(host, "weft", count, addresses, ON, True, 9464),
@@ -107,9 +109,10 @@ def main(new_host, options, progress):
             scales[count] = measure(host, options, count, progress)
     text = ("A client opens a connection to a random service, sends 64 bytes, reads them back and closes; one thread on one CPU,\n"
             "four servers on another. `direct` connects to the servers' own addresses, outside of weft's subtree, through the same\n"
-            "namespaces. For weft, client and servers are inside of it, so that connect() waits for the server's bookkeeping too: on one\n"
-            "machine the server's handshake runs within it. `client's side` has the servers outside, as if on another node. Every ratio is\n"
-            "to the direct arm of its own pair; A/A is direct against direct in the same run. Goals: connect() at most 1.10,\n"
+            "namespaces, chosen from a list as long as that of services. For weft, client and servers are inside of it, so that\n"
+            "connect() waits for the server's bookkeeping too: on one machine the server's handshake runs within it. `client's side`\n"
+            "has the servers outside, as if on another node. Every ratio is to the direct arm of its own pair; A/A is direct against\n"
+            "direct in the same run. Goals: connect() at most 1.10,\n"
             "connections/s at least 0.94.\n")
     for count, scale in scales.items():
         text += f"\n## {count:,} services\n\n" + report.comparison(scale["results"], METRICS) + describe_hooks(scale)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The last descriptor of a socket is closed. TCP that got as far as a SYN lives
- * on in the kernel and gives back at its CLOSE (sockops.bpf.c); everything else gives back here.
+ * The last descriptor of a socket is closed: UDP gives back. TCP holds nothing before its SYN, and from then on lives in the
+ * kernel until its CLOSE gives back (sockops.bpf.c); so it is not even looked up here, twice a connection.
  */
 #include "lib/sock.h"
 #include "lib/udp.h"
@@ -9,17 +9,18 @@
 SEC("cgroup/sock_release")
 int weft_sock_release(struct bpf_sock *ctx)
 {
-	struct weft_sock *sock = bpf_sk_storage_get(&weft_sock, ctx, NULL, 0);
 	struct weft_setting *setting;
+	struct weft_sock *sock;
 	struct weft_pod *pod;
 	struct weft_udp *udp;
 	__u64 cookie, netns;
 	__u32 workload;
 
-	if (sock)
-		weft_sock_let_go(sock);
 	if (ctx->protocol != IPPROTO_UDP)
 		return 1;
+	sock = bpf_sk_storage_get(&weft_sock, ctx, NULL, 0);
+	if (sock)
+		weft_sock_let_go(sock);
 	udp = bpf_sk_storage_get(&weft_udp, ctx, NULL, 0);
 	setting = weft_setting_get();
 	if (!udp || !setting)

@@ -62,7 +62,7 @@ static __always_inline __u32 weft_sockops_workload(const struct weft_sock *sock,
 
 /* Storage for a connection that connect() had no reason to remember, or that a server accepted. */
 static __always_inline struct weft_sock *weft_sockops_new(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u8 role,
-							  const struct weft_frontend_key *local,
+							  __u64 start_ns, const struct weft_frontend_key *local,
 							  const struct weft_frontend_key *remote)
 {
 	struct weft_endpoint_at *served;
@@ -80,7 +80,7 @@ static __always_inline struct weft_sock *weft_sockops_new(struct bpf_sock_ops *c
 	sock->cookie = bpf_get_socket_cookie(ctx);
 	if (weft_config_sockops_netns)
 		sock->netns = bpf_get_netns_cookie(ctx);
-	sock->start_ns = bpf_ktime_get_ns();
+	sock->start_ns = start_ns;
 	sock->workload = weft_sockops_workload(sock, &local->addr);
 	sock->peer = weft_sockops_workload_at(&remote->addr);
 	if (role == WEFT_ROLE_SERVER) {
@@ -167,7 +167,7 @@ static __always_inline void weft_sockops_connect(struct bpf_sock_ops *ctx, struc
 	if (!sock || !sock->workload || secure)
 		weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
 	if (!sock)
-		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_CLIENT, &local, &remote);
+		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_CLIENT, bpf_ktime_get_ns(), &local, &remote);
 	else if (!sock->workload)
 		sock->workload = weft_sockops_workload_at(&local.addr);
 	if (!sock)
@@ -259,7 +259,7 @@ static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, s
 	/* In the secure lane also where nothing is counted: who judges again what is open has no other list of it. */
 	if (!active && !sock && (setting->flags & (WEFT_SETTING_F_METRICS | WEFT_SETTING_F_SECURE))) {
 		weft_tcp_ends(&tp->inet_conn.icsk_inet.sk.__sk_common, &local, &remote);
-		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_SERVER, &local, &remote);
+		sock = weft_sockops_new(ctx, sk, WEFT_ROLE_SERVER, weft_tcp_packet_ns(tp, 1), &local, &remote);
 		if (sock && bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
 			sock = NULL;
 		if (sock && tunnelled)
@@ -270,7 +270,7 @@ static __always_inline void weft_sockops_established(struct bpf_sock_ops *ctx, s
 	if (!sock)
 		return;
 	if (active) {
-		sock->established_ns = bpf_ktime_get_ns();
+		sock->established_ns = weft_tcp_packet_ns(tp, sock->start_ns);
 		sock->flags |= WEFT_SOCK_F_ESTABLISHED | WEFT_SOCK_F_PAYLOAD_ACTIVE;
 	} else {
 		sock->established_ns = sock->start_ns;

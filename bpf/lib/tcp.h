@@ -38,6 +38,18 @@ static __always_inline void weft_tcp_ends(const struct sock_common *sk, struct w
 	ret_remote->port = sk->skc_dport;
 }
 
+/*
+ * When the handshake's last packet came in, by CLOCK_MONOTONIC as the kernel read it for that packet: to read it again costs as
+ * much as a look-up. Read anew where no packet ended the handshake (TCP_REPAIR: what the socket has is from before `since`),
+ * and for a server's fast open, whose new socket still has its listener's.
+ */
+static __always_inline __u64 weft_tcp_packet_ns(const struct tcp_sock *tp, __u64 since)
+{
+	__u64 ns = tp->tcp_clock_cache;
+
+	return ns >= since && !tp->fastopen_rsk ? ns : bpf_ktime_get_ns();
+}
+
 /* Our FIN was sent and acknowledged. Where it was sent, it is the last of write_seq. */
 static __always_inline bool weft_tcp_fin_acked(const struct tcp_sock *tp, __u8 state)
 {

@@ -102,8 +102,12 @@ struct minmax {
 	struct minmax_sample s[3];
 };
 
+struct request_sock;
+
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
+	__u64 tcp_clock_cache;
+	struct request_sock *fastopen_rsk;
 	struct minmax rtt_min;
 	__u32 write_seq;
 	__u32 snd_una;

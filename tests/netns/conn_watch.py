@@ -66,6 +66,72 @@ def test_a_connection_at_both_ends(lab):
     equal(source["frontend"], "10.96.0.1:80")
 
 
+TCP_REPAIR, TCP_FASTOPEN, MSG_FASTOPEN = 19, 23, 0x20000000
+FAST_OPEN = 0x1 | 0x2 | 0x4 | 0x200  # client and server, both without a cookie
+
+
+def records(lab, count, action):
+    """What `action` leaves, and how many nanoseconds it can have taken at most: from before it to the last record."""
+    watch = Watch(lab)
+    before = time.monotonic_ns()
+    action()
+    events = watch.until(lambda e: len([x for x in e if x["type"] == "ended"]) >= count)
+    elapsed = time.monotonic_ns() - before
+    watch.close()
+    return events, elapsed
+
+
+def times_fit(events, elapsed):
+    for event in events:
+        if event["reporter"] == "source":
+            true(0 < event["connect_ns"] <= elapsed, f"time to connect, of at most {elapsed} ns: {event}")
+        if event["type"] == "ended":
+            true(0 < event["duration_ns"] <= elapsed, f"duration of at most {elapsed} ns: {event}")
+
+
+def test_times(lab):
+    events, elapsed = records(lab, 2, lambda: lab.client.who("10.96.0.1", 80))
+    times_fit(events, elapsed)
+
+
+def test_times_of_a_fast_open(lab):
+    """The server's socket is made by a SYN with data, whose time it does not have."""
+    listener = lab.web.new_socket()
+    listener.bind((lab.web.ip, 82))
+    listener.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+    listener.listen()
+    lab.apply("fast.yaml", [service("fast", "10.96.0.3", [82]), endpoint_slice("fast", [lab.web], [82])])
+    for pod in (lab.client, lab.web):
+        sh("nsenter", f"--net=/run/netns/{pod.netns}", "sysctl", "-q", f"net.ipv4.tcp_fastopen={FAST_OPEN}")
+
+    def action():
+        with lab.client.new_socket() as made:
+            made.setblocking(True)
+            equal(made.sendto(b"early", MSG_FASTOPEN, ("10.96.0.3", 82)), 5, "sendto(MSG_FASTOPEN)")
+            accepted, _peer = listener.accept()
+            with accepted:
+                equal(accepted.recv(100), b"early")
+            equal(made.recv(1), b"")
+
+    events, elapsed = records(lab, 2, action)
+    listener.close()
+    opened = [e["reporter"] for e in events if e["type"] == "opened"]
+    equal(opened, ["destination", "source"], "ends, of which the server's was there at the SYN")
+    times_fit(events, elapsed)
+
+
+def test_times_without_a_handshake(lab):
+    """TCP_REPAIR: connect() alone makes it established, and no packet has come."""
+    def action():
+        with lab.client.new_socket() as made:
+            made.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+            made.connect(("10.96.0.1", 80))
+            made.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, -1)
+            reset(made)
+
+    times_fit(*records(lab, 1, action))
+
+
 def test_refusals(lab):
     watch = Watch(lab)
     with fails(lab.refused):
