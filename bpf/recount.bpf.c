@@ -17,11 +17,18 @@
  * half, and given back from there later; given back first means never counted there. A holder made
  * behind the iterator's back carries the new epoch already. So at the end of 5 the half in force equals the holders.
  *
+ * Where the storage of sockets may not be walked over (WEFT_FEATURE_SOCK_STORAGE_ITER) step 5 reads weft_recount_tcp_here and
+ * weft_recount_udp_here in one network namespace after the other, which are looked for after step 4: in one that is made later all
+ * is of the new epoch. TCP that is counted is in the kernel's table, at one place, until it gives back. UDP changes its place there in
+ * connect(), where it is counted before it has one; so UDP is walked over until a walk finds nobody to move.
+ *
  * Dying between any two steps is no loss: the next recount starts at 1 with the epoch it finds,
  * and holders that were not moved are of an older epoch still, whichever. Until it is done they are not counted: from
  * 3 to the end of 5 weft_setting says so (WEFT_SETTING_F_RECOUNT).
  */
 #include "lib/live.h"
+
+__u64 weft_recount_moved; /* holders since load */
 
 static __always_inline void weft_recount_move(__u32 endpoint, __u32 *epoch)
 {
@@ -41,6 +48,14 @@ static __always_inline void weft_recount_move(__u32 endpoint, __u32 *epoch)
 	__sync_fetch_and_add(&live->count[now & 1], 1);
 	if (weft_settle_compare_exchange(epoch, held, now) != held)
 		__sync_fetch_and_add(&live->count[now & 1], -1);
+	else
+		__sync_fetch_and_add(&weft_recount_moved, 1);
+}
+
+static __always_inline void weft_recount_associations(struct weft_udp *udp)
+{
+	for (int i = 0; i < WEFT_UDP_ENTRIES; i++)
+		weft_recount_move(udp->entry[i].endpoint, &udp->entry[i].epoch);
 }
 
 SEC("iter/bpf_map_elem")
@@ -78,10 +93,34 @@ int weft_recount_udp(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct weft_udp *udp = ctx->value;
 
-	if (!udp)
-		return 0;
-	for (int i = 0; i < WEFT_UDP_ENTRIES; i++)
-		weft_recount_move(udp->entry[i].endpoint, &udp->entry[i].epoch);
+	if (udp)
+		weft_recount_associations(udp);
+	return 0;
+}
+
+SEC("iter/tcp")
+int weft_recount_tcp_here(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *sk = ctx->sk_common;
+	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+	struct weft_sock *sock = tp ? bpf_sk_storage_get(&weft_sock, tp, NULL, 0) : NULL;
+
+	if (sock)
+		weft_recount_move(sock->endpoint, &sock->epoch);
+	return 0;
+}
+
+SEC("iter/udp")
+int weft_recount_udp_here(struct bpf_iter__udp *ctx)
+{
+	struct udp_sock *sk = ctx->udp_sk;
+	struct weft_sock *sock = sk ? bpf_sk_storage_get(&weft_sock, sk, NULL, 0) : NULL;
+	struct weft_udp *udp = sk ? bpf_sk_storage_get(&weft_udp, sk, NULL, 0) : NULL;
+
+	if (sock)
+		weft_recount_move(sock->endpoint, &sock->epoch);
+	if (udp)
+		weft_recount_associations(udp);
 	return 0;
 }
 

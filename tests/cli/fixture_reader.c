@@ -2,7 +2,7 @@
 /*
  * Stands in for kernel/reader.c: the same functions over tables in memory. The
  * pin folder chooses what is found: "fixture" the mesh below, "empty" fresh
- * maps, "bypass" the mesh in bypass, "secure" it with workloads of the secure lane, "recount" it with live counts that are not right, "old" pins of another version, all else nothing.
+ * maps, "bypass" the mesh in bypass, "secure" it with workloads of the secure lane, "recount" it with live counts that are not right, "hidden" it beside two processes that may not be looked at, "old" pins of another version, all else nothing.
  *
  *   shop/web:80/tcp  service 1  10.96.0.10:80 and fd00:96::10:80 cluster-ip, node port 30080, 192.0.2.5:80 external-ip,
  *                               192.0.2.6:80 load-balancer (round-robin); endpoints 10.0.1.1, 10.0.1.2 (weights 90, 10), v6 fd00:1::1
@@ -38,6 +38,7 @@ struct table {
 struct weft_reader {
 	struct table tables[WEFT_MAP_MAX_];
 	struct weft_buf conns;
+	struct weft_err missing;
 };
 
 static struct weft_addr addr(const char *text)
@@ -323,11 +324,11 @@ int weft_reader_open(const char *pins, struct weft_reader **ret_reader, struct w
 					.boot_ns = FIXTURE_NOW_NS - 7265 * SECOND };
 	struct weft_reader *reader;
 	__u64 turn[8] = { [1] = 41 };
-	bool empty = strcmp(pins, "empty") == 0, recount = strcmp(pins, "recount") == 0;
+	bool empty = strcmp(pins, "empty") == 0, recount = strcmp(pins, "recount") == 0, hidden = strcmp(pins, "hidden") == 0;
 
 	if (strcmp(pins, "old") == 0)
 		return weft_err_set(err, EPROTO, "%s was pinned by version 0, this is version 1", pins);
-	if (!empty && !recount && strcmp(pins, "fixture") != 0 && strcmp(pins, "secure") != 0 && strcmp(pins, "bypass") != 0)
+	if (!empty && !recount && !hidden && strcmp(pins, "fixture") != 0 && strcmp(pins, "secure") != 0 && strcmp(pins, "bypass") != 0)
 		return weft_err_set(err, ENOENT, "nothing is pinned at %s", pins);
 	reader = calloc(1, sizeof(*reader));
 	if (!reader)
@@ -344,6 +345,8 @@ int weft_reader_open(const char *pins, struct weft_reader **ret_reader, struct w
 		setting.flags |= WEFT_SETTING_F_BYPASS;
 	if (strcmp(pins, "secure") == 0)
 		setting.flags |= WEFT_SETTING_F_SECURE;
+	if (hidden)
+		weft_err_set(&reader->missing, EPERM, "2 processes may not be looked at");
 	if (recount)
 		setting.flags |= WEFT_SETTING_F_RECOUNT;
 	fill(reader, WEFT_MAP_SETTING, &setting, 1);
@@ -413,11 +416,12 @@ int weft_reader_all(struct weft_reader *reader, enum weft_map map, struct weft_b
 	return 0;
 }
 
-int weft_reader_conns(struct weft_reader *reader, struct weft_buf *buf, size_t *ret_count, struct weft_err *err)
+int weft_reader_conns(struct weft_reader *reader, struct weft_buf *buf, size_t *ret_count, struct weft_err *ret_missing, struct weft_err *err)
 {
 	if (weft_buf_add(buf, reader->conns.data, reader->conns.size) < 0)
 		return weft_err_set(err, ENOMEM, "out of memory");
 	*ret_count = buf->size / sizeof(struct weft_conn);
+	*ret_missing = reader->missing;
 	return 0;
 }
 

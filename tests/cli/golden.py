@@ -3,7 +3,7 @@
 """Runs the commands of NAME.in against the fixture mesh and compares what they say with NAME.ok.
 
 A line of NAME.in is a command line of weft; a leading NAME=VALUE sets an option of this
-runner for that line: pins (fixture, empty, bypass, secure, recount, old, none), agent (yes, no), state (good, none).
+runner for that line: pins (fixture, empty, bypass, secure, recount, hidden, old, none), agent (yes, no), state (good, none).
 NAME.ok has, for each, the line, standard output, standard error marked "! ", and the exit status.
 `ninja update-cli` writes every NAME.ok anew: read the difference before you keep it.
 """

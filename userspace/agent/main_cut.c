@@ -13,50 +13,14 @@
 #include "net/netns.h"
 #include "net/sock_destroy.h"
 
-struct netns_list {
-	int *fds;
-	size_t count;
-};
-
-static void close_list(struct netns_list *list)
-{
-	for (size_t i = 0; i < list->count; i++)
-		close(list->fds[i]);
-	free(list->fds);
-}
-
-/* Those of pods that have no name in /run/netns are added. */
-static int add_pod(void *context, uint64_t cookie, int netns)
-{
-	struct netns_list *list = context;
-	size_t room = list->count;
-	int r;
-
-	(void)cookie;
-	for (size_t i = 0; i < list->count; i++)
-		if (weft_netns_same(list->fds[i], netns))
-			return 0;
-	r = weft_grow(&list->fds, &room, list->count + 1, sizeof(*list->fds));
-	if (r < 0)
-		return r;
-	r = fcntl(netns, F_DUPFD_CLOEXEC, WEFT_FD_END_);
-	if (r < 0)
-		return -errno;
-	list->fds[list->count++] = r;
-	return 0;
-}
-
 /* The first failure is returned after all were tried. */
 static int everywhere(struct weft_main *role, int (*work)(void *context, int netns), void *context)
 {
-	weft_cleanup(close_list) struct netns_list list = { 0 };
-	int r = weft_netns_open_all(&list.fds, &list.count), result;
+	weft_netns_list_done_on_exit struct weft_netns_list list = WEFT_NETNS_LIST_INIT;
+	int result = weft_main_netns_known(role, &list), r;
 
-	if (r < 0)
-		return r;
-	result = weft_main_each_pod(role, add_pod, &list);
 	for (size_t i = 0; i < list.count; i++) {
-		r = work(context, list.fds[i]);
+		r = work(context, list.netns[i].fd);
 		if (r < 0 && result == 0)
 			result = r;
 	}

@@ -33,20 +33,59 @@ struct weft_main_pod {
 	uint16_t family[PORTS]; /* of the listener that init holds; 0: none */
 };
 
+/* For the moment in which a namespace is opened by its process; nothing where it is not permitted. */
+static void raise_ptrace(bool up)
+{
+	if (!capng_have_capability(CAPNG_PERMITTED, CAP_SYS_PTRACE))
+		return;
+	capng_update(up ? CAPNG_ADD : CAPNG_DROP, CAPNG_EFFECTIVE, CAP_SYS_PTRACE);
+	if (capng_apply(CAPNG_SELECT_CAPS) < 0 && !up)
+		abort();
+}
+
 int weft_main_netns_open(const char *name, struct weft_err *err)
 {
-	bool raise = weft_netns_is_pid(name) && capng_have_capability(CAPNG_PERMITTED, CAP_SYS_PTRACE);
 	int fd;
 
-	if (!raise)
+	if (!weft_netns_is_pid(name))
 		return weft_netns_open(name, err);
-	capng_update(CAPNG_ADD, CAPNG_EFFECTIVE, CAP_SYS_PTRACE);
-	capng_apply(CAPNG_SELECT_CAPS);
+	raise_ptrace(true);
 	fd = weft_netns_open(name, err);
-	capng_update(CAPNG_DROP, CAPNG_EFFECTIVE, CAP_SYS_PTRACE);
-	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
-		abort();
+	raise_ptrace(false);
 	return fd;
+}
+
+static int add_pod(void *context, uint64_t cookie, int netns)
+{
+	int mine = fcntl(netns, F_DUPFD_CLOEXEC, WEFT_FD_END_);
+
+	(void)cookie;
+	return mine < 0 ? -errno : weft_netns_list_add(context, mine);
+}
+
+int weft_main_netns_known(const struct weft_main *role, struct weft_netns_list *list)
+{
+	int r = weft_netns_list_named(list);
+
+	return r < 0 ? r : weft_main_each_pod(role, add_pod, list);
+}
+
+int weft_main_netns_all(void *context, struct weft_netns_list *list)
+{
+	struct weft_main *role = context;
+	struct weft_err err;
+	int r = weft_main_netns_known(role, list);
+
+	if (r < 0)
+		return r;
+	raise_ptrace(true);
+	r = weft_netns_list_processes(list);
+	raise_ptrace(false);
+	if (r == 0 && !role->missing_said && weft_netns_list_missing(list, &err) < 0) {
+		weft_warning("%s", err.text);
+		role->missing_said = true;
+	}
+	return r;
 }
 
 static int ask_cookie_by_program(void *context)
@@ -347,22 +386,16 @@ int weft_main_bind(struct weft_main *role, const char *name, const struct weft_p
 /* For one that this main never saw: by the names that there are. -ENOENT: it is gone, and all that was in it. */
 static int search(const struct weft_main *role, uint64_t cookie)
 {
-	int *fds, found = -ENOENT;
-	size_t count;
-	int r = weft_netns_open_all(&fds, &count);
+	weft_netns_list_done_on_exit struct weft_netns_list list = WEFT_NETNS_LIST_INIT;
+	int r = weft_netns_list_named(&list);
 
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; r == 0 && i < list.count; i++) {
 		uint64_t here = 0;
 
-		if (found < 0 && weft_main_netns_cookie(role, fds[i], &here) == 0 && here == cookie)
-			found = fds[i];
-		else
-			close(fds[i]);
+		if (weft_main_netns_cookie(role, list.netns[i].fd, &here) == 0 && here == cookie)
+			return weft_take_fd(list.netns[i].fd);
 	}
-	free(fds);
-	return found;
+	return r < 0 ? r : -ENOENT;
 }
 
 int weft_main_detach(struct weft_main *role, uint64_t cookie)

@@ -2,7 +2,7 @@
 /*
  * Role main. Holds CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, and CAP_SYS_ADMIN for
  * setns, cgroup links and iterators; CAP_SYS_PTRACE only permitted, in effect
- * while the namespace of a process is opened by its number; no_new_privs. Loads
+ * while the namespaces of processes are opened by their numbers; no_new_privs. Loads
  * or adopts, attaches, pins; then does what control asks by abi/role.h: applies
  * batches, reads maps, binds network namespaces, sets pods up, cuts sockets,
  * hands records over; and makes sockets in pods for proxies (abi/proxy.h). Never
@@ -422,7 +422,8 @@ static int open_kernel(struct weft_main *role, struct weft_options *options, str
 	if (weft_feature_check_floor(role->features, err) < 0)
 		return WEFT_EXIT_KERNEL;
 	role->how = (struct weft_kernel_options){
-		.cgroup = options->cgroup, .pins = options->pins, .features = role->features, .capacity = options->capacity
+		.cgroup = options->cgroup, .pins = options->pins, .features = role->features, .capacity = options->capacity,
+		.netns_all = weft_main_netns_all, .context = role,
 	};
 	r = weft_kernel_open(&role->how, &role->kernel, &role->adopted, err);
 	if (r < 0)

@@ -11,6 +11,7 @@
 
 #include "agent/outbox.h"
 #include "agent/roles.h"
+#include "base/netns.h"
 #include "kernel/kernel.h"
 
 struct weft_main_pod; /* main_pods.c */
@@ -35,6 +36,7 @@ struct weft_main {
 	uint64_t lost; /* records that control has not been told of */
 	struct weft_main_pod *pods; /* attached, or kept from before */
 	struct weft_main_proxy *proxies; /* WEFT_PROXY_MAX; NULL: none ever came */
+	bool missing_said; /* that there are network namespaces that cannot be found */
 	uint64_t counted_ns; /* when sockets in pods were counted */
 	uint64_t counted; /* and how many there were, with those that were made since */
 };
@@ -50,6 +52,10 @@ int weft_main_conns(struct weft_main *role, struct weft_buf *bulk);
 
 /* main_pods.c. */
 int weft_main_netns_open(const char *name, struct weft_err *err);
+/* Adds those that have a name in /run/netns, this one, and those of attached pods. -errno: what was found until then is in it. */
+int weft_main_netns_known(const struct weft_main *role, struct weft_netns_list *list);
+/* Adds these and those of processes; `context` is the role. For struct weft_kernel_options. */
+int weft_main_netns_all(void *context, struct weft_netns_list *list);
 int weft_main_netns_cookie(const struct weft_main *role, int netns, uint64_t *ret_cookie);
 /* *ret_port is set on -EADDRINUSE alone. -EPERM: the node's own; -EBUSY: another workload is attached there, whose address it has. */
 int weft_main_attach(struct weft_main *role, const char *name, uint32_t workload, uint64_t *ret_cookie, uint64_t *ret_port);

@@ -103,46 +103,26 @@ static int clear(void *context)
 }
 
 /* Each is cleared once and then no longer among them. */
-static int clear_if_pod(struct pods *pods, int netns, struct weft_err *err)
+static int clear_if_pod(struct pods *pods, const struct weft_netns *netns, struct weft_err *err)
 {
-	struct stat st;
-
-	if (fstat(netns, &st) < 0)
-		return -errno;
 	for (size_t i = 0; i < pods->count; i++)
-		if (pods->inode[i] == (uint32_t)st.st_ino) {
+		if (pods->inode[i] == (uint32_t)netns->inode) {
 			pods->inode[i] = pods->inode[--pods->count];
-			return weft_netns_run(netns, clear, err);
+			return weft_netns_run(netns->fd, clear, err);
 		}
 	return 0;
 }
 
 static int clear_pods(struct pods *pods, struct weft_err *err)
 {
-	weft_closedir_on_exit DIR *processes = opendir("/proc");
-	struct dirent *entry;
-	int *named = NULL, r = 0;
-	size_t count = 0;
+	weft_netns_list_done_on_exit struct weft_netns_list list = WEFT_NETNS_LIST_INIT;
+	int r = 0;
 
-	if (weft_netns_open_all(&named, &count) < 0)
-		count = 0; /* what has a process is found all the same */
-	for (size_t i = 0; i < count; i++) {
-		if (r == 0)
-			r = clear_if_pod(pods, named[i], err);
-		close(named[i]);
-	}
-	free(named);
-	while (r == 0 && pods->count && processes && (entry = readdir(processes))) {
-		weft_close_on_exit int netns = -1;
-		char path[300];
-
-		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
-			continue;
-		snprintf(path, sizeof(path), "%s/ns/net", entry->d_name);
-		netns = openat(dirfd(processes), path, O_RDONLY | O_CLOEXEC);
-		if (netns >= 0)
-			r = clear_if_pod(pods, netns, err);
-	}
+	/* What is found is cleared, whatever else could not be looked at. */
+	(void)weft_netns_list_named(&list);
+	(void)weft_netns_list_processes(&list);
+	for (size_t i = 0; r == 0 && pods->count && i < list.count; i++)
+		r = clear_if_pod(pods, &list.netns[i], err);
 	return r;
 }
 

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,6 +148,7 @@ int weft_cmd_conn_list(struct weft_context *context, const struct weft_args *arg
 	weft_cleanup(weft_view_closep) struct weft_view *view = NULL;
 	weft_buf_done_on_exit struct weft_buf buf = WEFT_BUF_INIT;
 	struct weft_conn *conns;
+	struct weft_err missing;
 	size_t count;
 	uint64_t now;
 	int r;
@@ -155,9 +157,11 @@ int weft_cmd_conn_list(struct weft_context *context, const struct weft_args *arg
 	if (r == 0)
 		r = require(view, args, err);
 	if (r == 0)
-		r = weft_reader_conns(weft_view_reader(view), &buf, &count, err);
+		r = weft_reader_conns(weft_view_reader(view), &buf, &count, &missing, err);
 	if (r < 0)
 		return r;
+	if (missing.text[0])
+		fprintf(stderr, "weft: %s\n", missing.text);
 	secure = weft_secure_conns_ask(context->options);
 	conns = (struct weft_conn *)(void *)buf.data;
 	now = weft_clock_monotonic_ns();

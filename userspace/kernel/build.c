@@ -24,6 +24,7 @@ static bool has(uint64_t features, enum weft_feature feature)
 
 int weft_build_open(uint64_t features, struct weft_bpf **ret_skel)
 {
+	bool everywhere = has(features, WEFT_FEATURE_SOCK_STORAGE_ITER);
 	struct weft_bpf *skel = calloc(1, sizeof(*skel));
 	int r = skel ? weft_bpf__create_skeleton(skel) : -ENOMEM;
 
@@ -37,7 +38,15 @@ int weft_build_open(uint64_t features, struct weft_bpf **ret_skel)
 	}
 	skel->rodata->weft_config_set_retval = has(features, WEFT_FEATURE_SET_RETVAL);
 	skel->rodata->weft_config_sockops_netns = has(features, WEFT_FEATURE_SOCKOPS_NETNS);
-	bpf_program__set_autoload(skel->progs.weft_flush, has(features, WEFT_FEATURE_FETCH_ATOMICS));
+	bpf_program__set_autoload(skel->progs.weft_conn, everywhere);
+	bpf_program__set_autoload(skel->progs.weft_flush, everywhere && has(features, WEFT_FEATURE_FETCH_ATOMICS));
+	bpf_program__set_autoload(skel->progs.weft_recount, everywhere);
+	bpf_program__set_autoload(skel->progs.weft_recount_udp, everywhere);
+	bpf_program__set_autoload(skel->progs.weft_conn_tcp_here, !everywhere);
+	bpf_program__set_autoload(skel->progs.weft_conn_udp_here, !everywhere);
+	bpf_program__set_autoload(skel->progs.weft_flush_here, !everywhere && has(features, WEFT_FEATURE_FETCH_ATOMICS));
+	bpf_program__set_autoload(skel->progs.weft_recount_tcp_here, !everywhere);
+	bpf_program__set_autoload(skel->progs.weft_recount_udp_here, !everywhere);
 	bpf_program__set_autoload(skel->progs.weft_cut_tcp, has(features, WEFT_FEATURE_SOCK_DESTROY));
 	bpf_program__set_autoload(skel->progs.weft_inbound, has(features, WEFT_FEATURE_SK_LOOKUP));
 	bpf_program__set_autoload(skel->progs.weft_original, has(features, WEFT_FEATURE_SK_LOOKUP));

@@ -250,6 +250,30 @@ static bool has_sk_lookup(const struct btf *vmlinux)
 	return link < 0 && errno == EBADF;
 }
 
+static bool has_member(const struct btf *vmlinux, const char *structure, const char *name)
+{
+	int id = btf__find_by_name_kind(vmlinux, structure, BTF_KIND_STRUCT);
+	const struct btf_type *type = id > 0 ? btf__type_by_id(vmlinux, (__u32)id) : NULL;
+
+	for (__u16 i = 0; type && i < btf_vlen(type); i++)
+		if (strcmp(btf__name_by_offset(vmlinux, btf_members(type)[i].name_off), name) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Linux 7.0 lets go of a socket's storage in another way (5d800f87d0a5 "bpf: Support lockless unlink when freeing map or local
+ * storage"): bpf_selem_unlink_nofail() sets selem->local_storage to NULL, and an iterator over the storage that looked before,
+ * in bpf_sk_storage_map_seq_find_next(), looks again in __bpf_sk_storage_map_seq_show() and follows the NULL. The kernel dies of
+ * that. Nothing in a kernel's types would say that it is repaired there, so none is believed that has the other way. The function
+ * may be inlined; `state` is what it goes by.
+ */
+static bool has_sock_storage_iter(const struct btf *vmlinux)
+{
+	return vmlinux && btf__find_by_name_kind(vmlinux, "bpf_selem_unlink_nofail", BTF_KIND_FUNC) < 0 &&
+	       !has_member(vmlinux, "bpf_local_storage_elem", "state");
+}
+
 static bool (*const probes[])(const struct btf *vmlinux) = {
 	[WEFT_FEATURE_BTF] = has_btf,
 	[WEFT_FEATURE_CGROUP2] = has_cgroup2,
@@ -265,6 +289,7 @@ static bool (*const probes[])(const struct btf *vmlinux) = {
 	[WEFT_FEATURE_SOCKOPS_NETNS] = has_sockops_netns,
 	[WEFT_FEATURE_NETNS_COOKIE] = has_netns_cookie,
 	[WEFT_FEATURE_SK_LOOKUP] = has_sk_lookup,
+	[WEFT_FEATURE_SOCK_STORAGE_ITER] = has_sock_storage_iter,
 };
 _Static_assert(WEFT_ARRAY_SIZE(probes) == WEFT_FEATURE_MAX_, "a feature has no probe");
 

@@ -16,7 +16,8 @@ struct weft_kernel {
 	struct weft_setting setting; /* as it is in weft_setting: main alone writes it */
 	struct ring_buffer *ring;
 	struct weft_buf *events; /* where the ring's callback puts records, while it is drained */
-	int conn; /* links of iterators; the pinned one, and those that die with us */
+	int conn; /* links of iterators; the pinned ones, and those that die with us */
+	int conn_udp; /* -1: the one above shows UDP too */
 	int flush; /* -1: the kernel lacks atomics that return values */
 	int clear;
 	int recount;
@@ -25,6 +26,10 @@ struct weft_kernel {
 	int cut_cookie;
 	int cut_udp;
 	uint64_t features;
+	bool here; /* the iterators are of the network namespace of who reads them: no WEFT_FEATURE_SOCK_STORAGE_ITER */
+	ino_t flushed; /* the last network namespace that a flush came to */
+	int (*netns_all)(void *context, struct weft_netns_list *list);
+	void *context;
 	uint64_t cgroup; /* id of the subtree */
 	char *pins; /* where, and how many links are there */
 	size_t links;

@@ -14,7 +14,7 @@
 #define QUIET_PASSES 3
 #define PART 32768
 
-static int run(int link, struct weft_buf *output, size_t size, unsigned int *ret_reads)
+static int read_all(int link, struct weft_buf *output, size_t size, unsigned int *ret_reads)
 {
 	weft_close_on_exit int stream = bpf_iter_create(link);
 	unsigned int reads = 0;
@@ -41,7 +41,7 @@ int weft_iter_run(int link, struct weft_buf *output)
 {
 	unsigned int reads;
 
-	return run(link, output, PART, &reads);
+	return read_all(link, output, PART, &reads);
 }
 
 static int by_cookie(const void *a, const void *b)
@@ -108,7 +108,7 @@ int weft_iter_conns(int link, struct weft_buf *conns)
 	begin_ns = (__u64)now.tv_sec * 1000000000u + (__u64)now.tv_nsec;
 	for (unsigned int i = 0; i < PASSES_MAX; i++) {
 		weft_buf_clear(&pass);
-		r = run(link, &pass, PART - i * 17 * sizeof(struct weft_conn), &reads);
+		r = read_all(link, &pass, PART - i * 17 * sizeof(struct weft_conn), &reads);
 		if (r == 0 && pass.size % sizeof(struct weft_conn))
 			r = -EPROTO;
 		if (r < 0)
@@ -123,4 +123,48 @@ int weft_iter_conns(int link, struct weft_buf *conns)
 			break;
 	}
 	return all.size ? weft_buf_add(conns, all.data, all.size) : 0;
+}
+
+int weft_iter_netns(struct weft_netns_list *list)
+{
+	int r = weft_netns_list_named(list);
+
+	return r < 0 ? r : weft_netns_list_processes(list);
+}
+
+struct inside {
+	const int *links;
+	size_t count;
+	int (*run)(int link, struct weft_buf *output);
+	struct weft_buf *output;
+};
+
+static int run_inside(void *context)
+{
+	const struct inside *inside = context;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < inside->count; i++)
+		r = inside->run(inside->links[i], inside->output);
+	return r;
+}
+
+int weft_iter_inside(int netns, const int *links, size_t count, int (*run)(int link, struct weft_buf *output), struct weft_buf *output)
+{
+	struct inside inside = { links, count, run, output };
+
+	return weft_netns_run(netns, run_inside, &inside);
+}
+
+int weft_iter_everywhere(const struct weft_netns_list *list, const int *links, size_t count, int (*run)(int link, struct weft_buf *output),
+			 struct weft_buf *output)
+{
+	size_t before = output ? output->size : 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < list->count; i++)
+		r = weft_iter_inside(list->netns[i].fd, links, count, run, output);
+	if (r < 0 && output)
+		output->size = before;
+	return r;
 }

@@ -4,6 +4,7 @@
 #define WEFT_KERNEL_ITER_H
 
 #include "base/buf.h"
+#include "base/netns.h"
 #include "weft/abi/maps.h"
 
 /* Runs the iterator of a link to its end and appends what it prints; `output` may be NULL. -errno: `output` is cut short. */
@@ -20,5 +21,13 @@ int weft_iter_conns(int link, struct weft_buf *conns);
  * Returns how many were added that are older than `before_ns` (CLOCK_MONOTONIC), or -ENOMEM with `all` as it was.
  */
 int weft_iter_merge(struct weft_buf *all, struct weft_buf *pass, __u64 before_ns);
+
+/* Adds the network namespaces with a name or a process. */
+int weft_iter_netns(struct weft_netns_list *list);
+/* weft_iter_run() or weft_iter_conns() of each link inside this network namespace, to which iterators over sockets confine themselves. */
+int weft_iter_inside(int netns, const int *links, size_t count, int (*run)(int link, struct weft_buf *output), struct weft_buf *output);
+/* The same inside each of these. -errno: `output`, which may be NULL, is as it was. */
+int weft_iter_everywhere(const struct weft_netns_list *list, const int *links, size_t count, int (*run)(int link, struct weft_buf *output),
+			 struct weft_buf *output);
 
 #endif

@@ -15,6 +15,7 @@
 #include "kernel/build.h"
 #include "kernel/cgroup.h"
 #include "kernel/instance.h"
+#include "kernel/iter.h"
 #include "kernel/links.h"
 #include "kernel/maps.h"
 #include "kernel/pins.h"
@@ -34,6 +35,7 @@ struct weft_kernel *weft_kernel_close(struct weft_kernel *kernel)
 		return NULL;
 	ring_buffer__free(kernel->ring);
 	weft_closep(&kernel->conn);
+	weft_closep(&kernel->conn_udp);
 	weft_closep(&kernel->flush);
 	weft_closep(&kernel->clear);
 	weft_closep(&kernel->recount);
@@ -491,28 +493,60 @@ static int link_hooks_that(struct weft_kernel *kernel, const struct weft_kernel_
 	return 0;
 }
 
+static int pin_conns(const struct weft_kernel_options *options, const struct bpf_program *program, const struct bpf_map *map,
+		     struct weft_journal *journal, int *ret_link, struct weft_err *err)
+{
+	char path[PATH_MAX];
+	struct weft_link_wish wish = {
+		.pin = path,
+		.prog = bpf_program__fd(program),
+		.attach_type = BPF_TRACE_ITER,
+		.cgroup = -1,
+		.map = map ? bpf_map__fd(map) : -1,
+	};
+	int r = pin_path(path, options, WEFT_PINS_LINK, bpf_program__name(program), err);
+
+	return r < 0 ? r : weft_link_ensure(journal, &wish, ret_link, err);
+}
+
+/* What the CLI reads. */
+static int link_conns(struct weft_kernel *kernel, const struct weft_kernel_options *options, struct weft_journal *journal,
+		      struct weft_err *err)
+{
+	struct weft_bpf *skel = kernel->skel;
+	int r;
+
+	if (!kernel->here)
+		return pin_conns(options, skel->progs.weft_conn, skel->maps.weft_sock, journal, &kernel->conn, err);
+	r = pin_conns(options, skel->progs.weft_conn_tcp_here, NULL, journal, &kernel->conn, err);
+	return r < 0 ? r : pin_conns(options, skel->progs.weft_conn_udp_here, NULL, journal, &kernel->conn_udp, err);
+}
+
+/* An instance that was opened with another mind about WEFT_FEATURE_SOCK_STORAGE_ITER left them; nobody may read them by mistake. */
+static void unpin_other_conns(const struct weft_kernel *kernel, const struct weft_kernel_options *options)
+{
+	const struct bpf_program *const other[] = {
+		kernel->here ? kernel->skel->progs.weft_conn : kernel->skel->progs.weft_conn_tcp_here,
+		kernel->here ? kernel->skel->progs.weft_conn : kernel->skel->progs.weft_conn_udp_here,
+	};
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(other); i++)
+		if (pin_path(path, options, WEFT_PINS_LINK, bpf_program__name(other[i]), NULL) == 0)
+			unlink(path);
+}
+
 /* Those that choose come last: what they set going finds its count, its way back and its end attended to. */
 static int link_hooks(struct weft_kernel *kernel, const struct weft_kernel_options *options, int cgroup,
 		      struct weft_journal *journal, struct weft_err *err)
 {
-	struct weft_link_wish conn = {
-		.prog = bpf_program__fd(kernel->skel->progs.weft_conn),
-		.attach_type = BPF_TRACE_ITER,
-		.cgroup = -1,
-		.map = bpf_map__fd(kernel->skel->maps.weft_sock),
-	};
-	char path[PATH_MAX];
 	int r = link_hooks_that(kernel, options, cgroup, false, journal, err);
 
 	if (r == 0)
 		r = weft_kernel_adopt_netns(kernel, options->pins, journal, err);
 	if (r == 0)
 		r = link_hooks_that(kernel, options, cgroup, true, journal, err);
-	if (r < 0)
-		return r;
-	r = pin_path(path, options, WEFT_PINS_LINK, "weft_conn", err);
-	conn.pin = path;
-	return r < 0 ? r : weft_link_ensure(journal, &conn, &kernel->conn, err);
+	return r < 0 ? r : link_conns(kernel, options, journal, err);
 }
 
 /* An iterator that only this process runs; `map` NULL: it walks over the sockets of a namespace. */
@@ -541,11 +575,14 @@ static int link_iterators(struct weft_kernel *kernel, uint64_t features, struct 
 	int r = link_iterator(skel->progs.weft_live_clear, skel->maps.weft_live, &kernel->clear, err);
 
 	if (r == 0 && features >> WEFT_FEATURE_FETCH_ATOMICS & 1)
-		r = link_iterator(skel->progs.weft_flush, skel->maps.weft_sock, &kernel->flush, err);
+		r = link_iterator(kernel->here ? skel->progs.weft_flush_here : skel->progs.weft_flush, kernel->here ? NULL : skel->maps.weft_sock,
+				  &kernel->flush, err);
 	if (r == 0)
-		r = link_iterator(skel->progs.weft_recount, skel->maps.weft_sock, &kernel->recount, err);
+		r = link_iterator(kernel->here ? skel->progs.weft_recount_tcp_here : skel->progs.weft_recount,
+				  kernel->here ? NULL : skel->maps.weft_sock, &kernel->recount, err);
 	if (r == 0)
-		r = link_iterator(skel->progs.weft_recount_udp, skel->maps.weft_udp, &kernel->recount_udp, err);
+		r = link_iterator(kernel->here ? skel->progs.weft_recount_udp_here : skel->progs.weft_recount_udp,
+				  kernel->here ? NULL : skel->maps.weft_udp, &kernel->recount_udp, err);
 	if (r < 0 || !(features >> WEFT_FEATURE_SOCK_DESTROY & 1))
 		return r;
 	r = link_iterator(skel->progs.weft_cut_tcp, NULL, &kernel->cut_tcp, err);
@@ -599,6 +636,12 @@ static int fill_kernel(struct weft_kernel *kernel, const struct weft_kernel_opti
 	return r < 0 ? weft_err_set(err, r, "cannot write weft_setting: %m") : 0;
 }
 
+static int netns_with_name_or_process(void *context, struct weft_netns_list *list)
+{
+	(void)context;
+	return weft_iter_netns(list);
+}
+
 int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kernel **ret_kernel, bool *ret_adopted,
 		     struct weft_err *err)
 {
@@ -612,9 +655,12 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 
 	if (!kernel)
 		return weft_err_set(err, ENOMEM, "out of memory");
-	kernel->conn = kernel->flush = kernel->clear = kernel->recount = kernel->recount_udp = -1;
+	kernel->conn = kernel->conn_udp = kernel->flush = kernel->clear = kernel->recount = kernel->recount_udp = -1;
 	kernel->cut_tcp = kernel->cut_cookie = kernel->cut_udp = -1;
 	kernel->features = options->features;
+	kernel->here = !(options->features >> WEFT_FEATURE_SOCK_STORAGE_ITER & 1);
+	kernel->netns_all = options->netns_all ? options->netns_all : netns_with_name_or_process;
+	kernel->context = options->context;
 	cgroup = weft_cgroup_open(options->cgroup, err);
 	if (cgroup < 0)
 		return cgroup;
@@ -632,6 +678,7 @@ int weft_kernel_open(const struct weft_kernel_options *options, struct weft_kern
 		return r;
 	}
 	weft_journal_commit(&journal);
+	unpin_other_conns(kernel, options);
 	/* Only to notice later that somebody removed them: an instance that cannot tell works all the same. */
 	kernel->pins = strdup(options->pins);
 	if (weft_pins_count(options->pins, WEFT_PINS_LINK, &kernel->links) < 0)

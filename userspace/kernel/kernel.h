@@ -5,7 +5,7 @@
  * no text but the paths that it is started with.
  *
  * <pins>/v1/map/<name>    every map of lists/map.h, and weft_sock, weft_udp, weft_event
- * <pins>/v1/link/<hook>   one bpf_link a hook, and the iterator weft_conn
+ * <pins>/v1/link/<hook>   one bpf_link a hook, and the iterator weft_conn, or weft_conn_tcp_here and weft_conn_udp_here
  * <pins>/v1/netns/<cookie> one bpf_link of weft_inbound an attached pod
  *
  * Adoption: if the folder is there and whole, its maps are reused by the newly
@@ -20,6 +20,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/netns.h"
 #include "weft/abi/role.h"
 
 enum weft_feature {
@@ -46,6 +47,12 @@ struct weft_kernel_options {
 	const char *pins; /* directory on bpffs; made if missing */
 	uint64_t features; /* what weft_feature_probe() gave */
 	struct weft_role_capacity capacity; /* 0 = default. Adopted: CONFIG maps and weft_live grow to it, others keep theirs */
+	/*
+	 * Without WEFT_FEATURE_SOCK_STORAGE_ITER: adds the network namespaces that sockets are in. NULL: those that have a name
+	 * or a process, as far as this process may look at it.
+	 */
+	int (*netns_all)(void *context, struct weft_netns_list *list);
+	void *context;
 	uint32_t watchers; /* as weft_kernel_set_watchers() has it; 0 at a start, for whoever watched the last agent is gone */
 };
 
@@ -128,17 +135,21 @@ int weft_kernel_netns_cookie(uint64_t *ret_cookie);
 int weft_kernel_event_fd(struct weft_kernel *kernel);
 int weft_kernel_events(struct weft_kernel *kernel, struct weft_buf *events);
 
-/* Live connections add what they have not reported yet to weft_aggregate. Nothing without WEFT_FEATURE_FETCH_ATOMICS: they report at their end. */
+/*
+ * Live connections add what they have not reported yet to weft_aggregate. Nothing without WEFT_FEATURE_FETCH_ATOMICS: they report at
+ * their end. Without WEFT_FEATURE_SOCK_STORAGE_ITER it ends after half a second, and the next call begins where it ended.
+ */
 int weft_kernel_flush(struct weft_kernel *kernel);
 /*
  * Counts weft_live anew from the sockets there are, exactly, while they come and go; nearly so without
- * WEFT_FEATURE_FETCH_ATOMICS. After a failure WEFT_SETTING_F_RECOUNT may stand, until a later one succeeds.
+ * WEFT_FEATURE_FETCH_ATOMICS. Without WEFT_FEATURE_SOCK_STORAGE_ITER of the sockets that are in one of the namespaces of
+ * netns_all(): what is elsewhere is not counted until a later recount, and so also never counted twice. After a failure WEFT_SETTING_F_RECOUNT may stand, until a later one succeeds.
  */
 int weft_kernel_recount(struct weft_kernel *kernel);
 /* WEFT_SETTING_F_RECOUNT stands, or it cannot be told. */
 bool weft_kernel_wants_recount(const struct weft_kernel *kernel);
 
-/* All tracked sockets, array of struct weft_conn. */
+/* All tracked sockets, array of struct weft_conn; without WEFT_FEATURE_SOCK_STORAGE_ITER as for weft_kernel_recount(). */
 int weft_kernel_conns(struct weft_kernel *kernel, struct weft_buf *conns);
 /*
  * Destroys the sockets of THIS THREAD's network namespace whose stored endpoint is one of `ids` (bpf_sock_destroy);

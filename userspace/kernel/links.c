@@ -165,8 +165,10 @@ static int attach(const struct weft_link_wish *wish)
 	if (wish->cgroup >= 0) {
 		link = bpf_link_create(wish->prog, wish->cgroup, wish->attach_type, NULL);
 	} else {
-		options.iter_info = &over;
-		options.iter_info_len = sizeof(over);
+		if (wish->map >= 0) {
+			options.iter_info = &over;
+			options.iter_info_len = sizeof(over);
+		}
 		link = bpf_link_create(wish->prog, 0, wish->attach_type, &options);
 	}
 	return link < 0 ? -errno : link;
@@ -183,7 +185,11 @@ static int judge(const struct weft_link_wish *wish, const struct bpf_link_info *
 		struct bpf_map_info map = { 0 };
 		__u32 size = sizeof(map);
 
-		if (info->type != BPF_LINK_TYPE_ITER || bpf_obj_get_info_by_fd(wish->map, &map, &size) < 0)
+		if (info->type != BPF_LINK_TYPE_ITER)
+			return 0;
+		if (wish->map < 0)
+			return 1; /* what it walks over is its program's kind, which a pin does not change */
+		if (bpf_obj_get_info_by_fd(wish->map, &map, &size) < 0)
 			return 0;
 		return info->iter.map.map_id == map.id;
 	}

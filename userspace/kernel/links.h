@@ -40,7 +40,7 @@ struct weft_link_wish {
 	int prog;
 	uint32_t attach_type;
 	int cgroup; /* -1: an iterator */
-	int map; /* that it walks over */
+	int map; /* that it walks over; -1: over sockets of a network namespace */
 	bool moves; /* one that hangs on another cgroup is given up and attached here */
 };
 

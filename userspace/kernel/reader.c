@@ -178,22 +178,59 @@ int weft_reader_all(struct weft_reader *reader, enum weft_map map, struct weft_b
 	return weft_map_dump(reader->maps[map], &reader->info[map], keys, values, ret_count);
 }
 
-int weft_reader_conns(struct weft_reader *reader, struct weft_buf *conns, size_t *ret_count, struct weft_err *err)
+static int open_link(const struct weft_reader *reader, const char *name, struct weft_err *err)
 {
-	weft_close_on_exit int link = -1;
-	size_t before = conns->size;
 	char path[PATH_MAX];
-	int r = weft_pins_path(path, reader->pins, WEFT_PINS_LINK, "weft_conn");
+	int r = weft_pins_path(path, reader->pins, WEFT_PINS_LINK, name);
 
 	if (r < 0)
 		return weft_err_set(err, r, "the path of the pin folder %s is too long", reader->pins);
-	link = bpf_obj_get(path);
-	if (link < 0)
-		return weft_err_set(err, errno, "cannot open %s: %m", path);
-	r = weft_iter_conns(link, conns);
+	r = bpf_obj_get(path);
+	return r < 0 ? weft_err_set(err, errno, "cannot open %s: %m", path) : r;
+}
+
+static int conns_of_all(const struct weft_reader *reader, struct weft_buf *conns, struct weft_err *err)
+{
+	weft_close_on_exit int link = open_link(reader, "weft_conn", err);
+	int r = link < 0 ? link : weft_iter_conns(link, conns);
+
+	return link >= 0 && r < 0 ? weft_err_set(err, r, "cannot read the connections from weft_conn below %s: %m", reader->pins) : r;
+}
+
+static int conns_everywhere(const struct weft_reader *reader, int tcp, struct weft_buf *conns, struct weft_err *ret_missing,
+			    struct weft_err *err)
+{
+	weft_netns_list_done_on_exit struct weft_netns_list list = WEFT_NETNS_LIST_INIT;
+	weft_close_on_exit int udp = open_link(reader, "weft_conn_udp_here", err);
+	const int links[] = { tcp, udp };
+	int r;
+
+	if (udp < 0)
+		return udp;
+	r = weft_iter_netns(&list);
+	if (r == 0)
+		r = weft_iter_everywhere(&list, links, WEFT_ARRAY_SIZE(links), weft_iter_conns, conns);
 	if (r < 0)
-		return weft_err_set(err, r, "cannot read the connections from %s: %m", path);
+		return weft_err_set(err, r, "cannot read the connections of each network namespace: %m; CAP_SYS_ADMIN is needed to enter them");
+	(void)weft_netns_list_missing(&list, ret_missing);
+	return 0;
+}
+
+int weft_reader_conns(struct weft_reader *reader, struct weft_buf *conns, size_t *ret_count, struct weft_err *ret_missing, struct weft_err *err)
+{
+	weft_close_on_exit int tcp = open_link(reader, "weft_conn_tcp_here", err);
+	struct weft_err missing = { "" };
+	size_t before = conns->size;
+	int r = tcp;
+
+	if (tcp >= 0)
+		r = conns_everywhere(reader, tcp, conns, &missing, err);
+	else if (tcp == -ENOENT)
+		r = conns_of_all(reader, conns, err);
+	if (r < 0)
+		return r;
 	*ret_count = (conns->size - before) / sizeof(struct weft_conn);
+	*ret_missing = missing;
 	return 0;
 }
 

@@ -28,8 +28,11 @@ WEFT_CLEANUP_DEFINE(struct weft_reader, weft_reader_close);
 int weft_reader_get(struct weft_reader *reader, enum weft_map map, const void *key, void *value);
 /* All entries of a map: keys and values one after the other. An entry added or removed meanwhile may be missed. ARRAYs give every index. */
 int weft_reader_all(struct weft_reader *reader, enum weft_map map, struct weft_buf *keys, struct weft_buf *values, size_t *ret_count);
-/* Tracked sockets of all network namespaces: an array of struct weft_conn. */
-int weft_reader_conns(struct weft_reader *reader, struct weft_buf *conns, size_t *ret_count, struct weft_err *err);
+/*
+ * Tracked sockets of all network namespaces: an array of struct weft_conn. Where the agent does without
+ * WEFT_FEATURE_SOCK_STORAGE_ITER, of those that have a name or a process, and ret_missing says which may be missing; else it is "".
+ */
+int weft_reader_conns(struct weft_reader *reader, struct weft_buf *conns, size_t *ret_count, struct weft_err *ret_missing, struct weft_err *err);
 
 struct weft_map_info {
 	const char *name;

@@ -5,19 +5,72 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "kernel/iter.h"
 #include "kernel/maps.h"
 #include "weft.skel.h"
 
+/* Far more than are needed unless sockets connect faster than they can be walked over. */
+#define UDP_WALKS_MAX 12
+/* A quarter of what /metrics waits for. */
+#define FLUSH_NS 500000000
+
 int weft_kernel_conns(struct weft_kernel *kernel, struct weft_buf *conns)
 {
-	return weft_iter_conns(kernel->conn, conns);
+	weft_netns_list_done_on_exit struct weft_netns_list list = WEFT_NETNS_LIST_INIT;
+	const int here[] = { kernel->conn, kernel->conn_udp };
+	int r;
+
+	if (!kernel->here)
+		return weft_iter_conns(kernel->conn, conns);
+	r = kernel->netns_all(kernel->context, &list);
+	return r < 0 ? r : weft_iter_everywhere(&list, here, WEFT_ARRAY_SIZE(here), weft_iter_conns, conns);
+}
+
+static int by_inode(const void *a, const void *b)
+{
+	ino_t left = ((const struct weft_netns *)a)->inode, right = ((const struct weft_netns *)b)->inode;
+
+	return (left > right) - (left < right);
+}
+
+static __u64 now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (__u64)now.tv_sec * 1000000000u + (__u64)now.tv_nsec;
+}
+
+/* In each namespace the kernel walks over its whole table, and who waits for /metrics waits for us. */
+static int flush_here(struct weft_kernel *kernel)
+{
+	weft_netns_list_done_on_exit struct weft_netns_list list = WEFT_NETNS_LIST_INIT;
+	__u64 end = now_ns() + FLUSH_NS;
+	size_t first = 0;
+	int r = kernel->netns_all(kernel->context, &list);
+
+	if (list.count)
+		qsort(list.netns, list.count, sizeof(*list.netns), by_inode);
+	while (first < list.count && list.netns[first].inode <= kernel->flushed)
+		first++;
+	for (size_t i = 0; r == 0 && i < list.count; i++) {
+		const struct weft_netns *netns = &list.netns[(first + i) % list.count];
+
+		r = weft_iter_inside(netns->fd, &kernel->flush, 1, weft_iter_run, NULL);
+		kernel->flushed = netns->inode;
+		if (now_ns() >= end)
+			break;
+	}
+	return r;
 }
 
 int weft_kernel_flush(struct weft_kernel *kernel)
 {
-	return kernel->flush < 0 ? 0 : weft_iter_run(kernel->flush, NULL);
+	if (kernel->flush < 0)
+		return 0;
+	return kernel->here ? flush_here(kernel) : weft_iter_run(kernel->flush, NULL);
 }
 
 /* Returns when every program run that had begun before is over: bpf/maps/control.h. */
@@ -42,6 +95,30 @@ bool weft_kernel_wants_recount(const struct weft_kernel *kernel)
 	return read_setting(kernel, &setting) < 0 || setting.flags & WEFT_SETTING_F_RECOUNT;
 }
 
+static int recount_here(struct weft_kernel *kernel)
+{
+	weft_netns_list_done_on_exit struct weft_netns_list list = WEFT_NETNS_LIST_INIT;
+	int r = kernel->netns_all(kernel->context, &list);
+
+	if (r == 0)
+		r = weft_iter_everywhere(&list, &kernel->recount, 1, weft_iter_run, NULL);
+	for (int i = 0; r == 0 && i < UDP_WALKS_MAX; i++) {
+		__u64 before = kernel->skel->bss->weft_recount_moved;
+
+		r = weft_iter_everywhere(&list, &kernel->recount_udp, 1, weft_iter_run, NULL);
+		if (r == 0 && i && kernel->skel->bss->weft_recount_moved == before)
+			return 0;
+	}
+	return r < 0 ? r : -EAGAIN;
+}
+
+static int recount_all(struct weft_kernel *kernel)
+{
+	int r = weft_iter_run(kernel->recount, NULL);
+
+	return r < 0 ? r : weft_iter_run(kernel->recount_udp, NULL);
+}
+
 /* The five steps, and why each, stand at the top of bpf/recount.bpf.c. */
 int weft_kernel_recount(struct weft_kernel *kernel)
 {
@@ -63,9 +140,7 @@ int weft_kernel_recount(struct weft_kernel *kernel)
 	if (r == 0)
 		r = fence(kernel);
 	if (r == 0)
-		r = weft_iter_run(kernel->recount, NULL);
-	if (r == 0)
-		r = weft_iter_run(kernel->recount_udp, NULL);
+		r = kernel->here ? recount_here(kernel) : recount_all(kernel);
 	if (r < 0)
 		return r;
 	setting.flags &= ~WEFT_SETTING_F_RECOUNT;

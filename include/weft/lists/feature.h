@@ -19,3 +19,4 @@ WEFT_FEATURE(FETCH_ATOMICS, "fetch_atomics", OPTIONAL, "open connections report 
 WEFT_FEATURE(SOCKOPS_NETNS, "sockops_netns", OPTIONAL, "the server's side knows its pod by network namespace", "it knows its pod by address")
 WEFT_FEATURE(NETNS_COOKIE, "netns_cookie", OPTIONAL, "the kernel tells by which cookie programs know a pod's network namespace", "a program of ours is loaded for a moment to ask")
 WEFT_FEATURE(SK_LOOKUP, "sk_lookup", OPTIONAL, "pods of this node can be in the secure lane", "none can: attaching one is refused")
+WEFT_FEATURE(SOCK_STORAGE_ITER, "sock_storage_iter", OPTIONAL, "the state of all sockets is walked over, in whichever network namespace they are", "the sockets of each network namespace with a name or a process are walked over")

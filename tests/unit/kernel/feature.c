@@ -74,6 +74,7 @@ static void the_probe_agrees_with_the_kernels_symbols(void **state)
 	assert_int_equal(!!(there & BIT(SET_RETVAL)), kernel_has_symbol("bpf_set_retval"));
 	assert_int_equal(!!(there & BIT(SOCKOPS_NETNS)), kernel_has_symbol("bpf_get_netns_cookie_sock_ops"));
 	assert_int_equal(!!(there & BIT(SOCK_DIAG_DESTROY)), kernel_has_symbol("tcp_diag_destroy"));
+	assert_int_equal(!(there & BIT(SOCK_STORAGE_ITER)), kernel_has_symbol("bpf_selem_unlink_nofail"));
 	assert_int_equal(!!(there & BIT(RINGBUF)), kernel_has_symbol("bpf_ringbuf_reserve"));
 	assert_int_equal(!!(there & BIT(BTF)), access("/sys/kernel/btf/vmlinux", R_OK) == 0);
 }

@@ -48,6 +48,7 @@ static struct {
 	char pins[128];
 	char cgroup[PATH_MAX];
 	uint64_t features;
+	int (*netns_all)(void *context, struct weft_netns_list *list);
 	int lock;
 } lab;
 
@@ -214,12 +215,43 @@ static int setup(void **state)
 	return weft_kernel_uninstall(lab.pins, NULL);
 }
 
+/* As on a kernel where the state of all sockets may not be walked over. */
+static uint64_t had;
+
+static int setup_here(void **state)
+{
+	had = lab.features;
+	lab.features &= ~(UINT64_C(1) << WEFT_FEATURE_SOCK_STORAGE_ITER);
+	return setup(state);
+}
+
+static int only_this_one(void *context, struct weft_netns_list *list)
+{
+	(void)context;
+	return weft_netns_list_add(list, weft_netns_open_self());
+}
+
+/* So that a test which counts calls does not depend on what this machine runs. */
+static int setup_here_alone(void **state)
+{
+	lab.netns_all = only_this_one;
+	return setup_here(state);
+}
+
+static int teardown_here(void **state)
+{
+	lab.features = had;
+	lab.netns_all = NULL;
+	return setup(state);
+}
+
 static struct weft_kernel_options options(void)
 {
 	return (struct weft_kernel_options){
 		.cgroup = lab.cgroup,
 		.pins = lab.pins,
 		.features = lab.features,
+		.netns_all = lab.netns_all,
 		.capacity.max_entries = {
 			[WEFT_MAP_FRONTEND] = 128, [WEFT_MAP_SLOT] = 256, [WEFT_MAP_ENDPOINT] = 64, [WEFT_MAP_ENDPOINT_AT] = 64,
 			[WEFT_MAP_WORKLOAD_AT] = 64, [WEFT_MAP_AGGREGATE] = 256, [WEFT_MAP_HISTOGRAM] = 64,
@@ -326,8 +358,33 @@ static void inventory(struct weft_buf *text)
 static const char *const hooks[] = {
 	"weft_connect4",     "weft_connect6",	  "weft_sendmsg4", "weft_sendmsg6",
 	"weft_recvmsg4",     "weft_recvmsg6",	  "weft_sockops",  "weft_getpeername4",
-	"weft_getpeername6", "weft_sock_release", "weft_conn",
+	"weft_getpeername6", "weft_sock_release",
 };
+
+static const char *const conns_of_all[] = { "weft_conn" }, *const conns_here[] = { "weft_conn_tcp_here", "weft_conn_udp_here" };
+static const char *const attached_to_all[] = { "iter/bpf_sk_storage_map" }, *const attached_here[] = { "iter/tcp", "iter/udp" };
+
+static bool here(void)
+{
+	return !(lab.features >> WEFT_FEATURE_SOCK_STORAGE_ITER & 1);
+}
+
+static size_t conn_count(void)
+{
+	return here() ? WEFT_ARRAY_SIZE(conns_here) : WEFT_ARRAY_SIZE(conns_of_all);
+}
+
+/* One of the iterators that the CLI reads. */
+static bool is_conn(const struct weft_prog_info *info)
+{
+	for (size_t i = 0; i < conn_count(); i++)
+		if (strcmp(info->name, (here() ? conns_here : conns_of_all)[i]) == 0) {
+			assert_string_equal(info->attach, (here() ? attached_here : attached_to_all)[i]);
+			assert_string_equal(info->target, "");
+			return true;
+		}
+	return false;
+}
 
 static void assert_whole(void)
 {
@@ -344,20 +401,16 @@ static void assert_whole(void)
 
 		while (known < WEFT_ARRAY_SIZE(hooks) && strcmp(hooks[known], info.name) != 0)
 			known++;
-		if (known == WEFT_ARRAY_SIZE(hooks))
-			fail_msg("unknown hook %s", info.name);
-		if (strcmp(info.name, "weft_conn") == 0) {
-			assert_string_equal(info.attach, "iter/bpf_sk_storage_map");
-			assert_string_equal(info.target, "");
-		} else {
+		if (known < WEFT_ARRAY_SIZE(hooks))
 			assert_string_equal(info.target, lab.cgroup);
-		}
+		else if (!is_conn(&info))
+			fail_msg("unknown hook %s", info.name);
 		if (strcmp(info.name, "weft_getpeername6") == 0)
 			assert_string_equal(info.attach, "cgroup/getpeername6");
 		assert_true(info.id != 0 && info.link_id != 0 && info.loaded_ns != 0);
 		links++;
 	}
-	assert_int_equal(links, WEFT_ARRAY_SIZE(hooks));
+	assert_int_equal(links, WEFT_ARRAY_SIZE(hooks) + conn_count());
 	assert_int_equal(attached(lab.cgroup, BPF_CGROUP_INET4_CONNECT), 1);
 	assert_int_equal(attached(lab.cgroup, BPF_CGROUP_SOCK_OPS), 1);
 }
@@ -809,8 +862,8 @@ static void growing_that_is_killed_anywhere_loses_nothing(void **state)
 
 static void missing_pins_are_made_again(void **state)
 {
-	static const char *const lost[] = { "link/weft_connect6", "link/weft_conn", "map/weft_affinity",
-					    "map/weft_setting" };
+	const char *const lost[] = { "link/weft_connect6", here() ? "link/weft_conn_udp_here" : "link/weft_conn", "map/weft_affinity",
+				     "map/weft_setting" };
 
 	(void)state;
 	weft_kernel_close(open_instance(false));
@@ -1049,6 +1102,102 @@ static void every_fallback_can_be_forced(void **state)
 	assert_whole();
 }
 
+/* An adoption changes how live connections are read; what the other way had pinned is gone afterwards. */
+static void adopted_one_way_and_the_other(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		weft_kernel_close(open_instance(i > 0));
+		assert_whole();
+		lab.features = i % 2 ? had & ~(UINT64_C(1) << WEFT_FEATURE_SOCK_STORAGE_ITER) : had;
+	}
+}
+
+static int nowhere(void *context, struct weft_netns_list *list)
+{
+	(void)list;
+	++*(int *)context;
+	return -EIO;
+}
+
+static void what_cannot_be_listed_is_not_counted_and_said(void **state)
+{
+	weft_cleanup(weft_kernel_closep) struct weft_kernel *kernel = NULL;
+	weft_buf_done_on_exit struct weft_buf conns = WEFT_BUF_INIT;
+	struct weft_kernel_options with = options();
+	int asked = 0;
+
+	(void)state;
+	with.netns_all = nowhere;
+	with.context = &asked;
+	kernel = open_with(&with, false);
+	assert_int_equal(weft_kernel_conns(kernel, &conns), -EIO);
+	assert_int_equal(conns.size, 0);
+	assert_int_equal(weft_kernel_recount(kernel), -EIO);
+	assert_int_equal(asked, 2);
+	assert_true(recount_is_owed());
+	weft_kernel_close(kernel);
+	with.netns_all = only_this_one;
+	kernel = open_with(&with, true);
+	assert_int_equal(weft_kernel_recount(kernel), 0);
+	assert_false(recount_is_owed());
+	assert_int_equal(asked, 2);
+}
+
+static struct {
+	int netns[3];
+	ino_t seen[8];
+	size_t count;
+} slow;
+
+static int three(void *context, struct weft_netns_list *list)
+{
+	int r = 0;
+
+	(void)context;
+	for (size_t i = 0; r == 0 && i < WEFT_ARRAY_SIZE(slow.netns); i++)
+		r = weft_netns_list_add(list, fcntl(slow.netns[i], F_DUPFD_CLOEXEC, 3));
+	return r;
+}
+
+static void take_long(void)
+{
+	weft_close_on_exit int self = weft_netns_open_self();
+
+	assert_int_equal(weft_netns_inode(self, &slow.seen[slow.count++]), 0);
+	usleep(600000);
+}
+
+/* One that takes longer than whoever waits for it can wait goes on where it ended. */
+static void a_flush_comes_to_every_namespace_in_the_end(void **state)
+{
+	weft_cleanup(weft_kernel_closep) struct weft_kernel *kernel = NULL;
+
+	(void)state;
+	if (!(lab.features >> WEFT_FEATURE_FETCH_ATOMICS & 1))
+		skip();
+	slow.count = 0;
+	slow.netns[0] = weft_netns_open_self();
+	for (size_t i = 1; i < WEFT_ARRAY_SIZE(slow.netns); i++) {
+		assert_int_equal(unshare(CLONE_NEWNET), 0);
+		slow.netns[i] = weft_netns_open_self();
+	}
+	assert_int_equal(setns(slow.netns[0], CLONE_NEWNET), 0);
+	lab.netns_all = three;
+	kernel = open_instance(false);
+	before_iter = take_long;
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(weft_kernel_flush(kernel), 0);
+	before_iter = NULL;
+	assert_int_equal(slow.count, 4);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_not_equal(slow.seen[i], slow.seen[i + 1]);
+	assert_int_not_equal(slow.seen[0], slow.seen[2]);
+	assert_int_equal(slow.seen[0], slow.seen[3]);
+	for (size_t i = 0; i < WEFT_ARRAY_SIZE(slow.netns); i++)
+		close(slow.netns[i]);
+}
+
 static void join_cgroup(const char *path)
 {
 	char procs[PATH_MAX + 16], pid[16];
@@ -1110,10 +1259,11 @@ static size_t client_conns(struct weft_kernel *kernel, struct weft_reader *reade
 {
 	weft_buf_done_on_exit struct weft_buf ours = WEFT_BUF_INIT, theirs = WEFT_BUF_INIT;
 	size_t clients = 0, count = 0;
+	struct weft_err missing;
 	struct weft_addr frontend;
 
 	assert_int_equal(weft_kernel_conns(kernel, &ours), 0);
-	assert_int_equal(weft_reader_conns(reader, &theirs, &count, NULL), 0);
+	assert_int_equal(weft_reader_conns(reader, &theirs, &count, &missing, NULL), 0);
 	assert_int_equal(ours.size, theirs.size);
 	assert_int_equal(count, ours.size / sizeof(struct weft_conn));
 	assert_int_equal(weft_addr_parse("10.96.0.1", &frontend), 0);
@@ -1535,6 +1685,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(every_fallback_can_be_forced, setup, setup),
 		cmocka_unit_test_setup_teardown(sockets_are_shown_counted_and_cut, setup, setup),
 		cmocka_unit_test_setup_teardown(a_recount_that_fails_anywhere_is_made_good_by_the_next, setup, setup),
+		{ "missing_pins_are_made_again_here", missing_pins_are_made_again, setup_here, teardown_here, NULL },
+		{ "sockets_are_shown_counted_and_cut_here", sockets_are_shown_counted_and_cut, setup_here, teardown_here, NULL },
+		{ "a_recount_that_fails_anywhere_is_made_good_by_the_next_here", a_recount_that_fails_anywhere_is_made_good_by_the_next,
+		  setup_here_alone, teardown_here, NULL },
+		cmocka_unit_test_setup_teardown(adopted_one_way_and_the_other, setup_here, teardown_here),
+		cmocka_unit_test_setup_teardown(what_cannot_be_listed_is_not_counted_and_said, setup_here, teardown_here),
+		cmocka_unit_test_setup_teardown(a_flush_comes_to_every_namespace_in_the_end, setup_here, teardown_here),
 		cmocka_unit_test_setup_teardown(records_come_while_somebody_watches, setup, setup),
 		cmocka_unit_test_setup_teardown(counters_of_a_build_with_fewer_reasons_go_on, setup, setup),
 		cmocka_unit_test_setup_teardown(a_pod_is_attached_as_a_whole_or_not_at_all, setup, setup),
