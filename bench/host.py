@@ -73,6 +73,15 @@ def machine_cpu():
     return {"busy": user + nice + system + irq + softirq, "interrupts": irq + softirq, "stolen": steal}
 
 
+def usage(cgroup):
+    """CPU seconds that the processes of a cgroup and of those below it have used."""
+    for line in (cgroup / "cpu.stat").read_text().splitlines():
+        key, value = line.split()
+        if key == "usage_usec":
+            return int(value) / 1e6
+    raise Unusable(f"{cgroup}/cpu.stat has no usage_usec")
+
+
 class Drive:
     """A weft-load client between `ready` and the end of its figures."""
 
@@ -176,11 +185,7 @@ class Host:
         return where
 
     def cgroups_cpu(self):
-        for line in (self.root / "cpu.stat").read_text().splitlines():
-            key, value = line.split()
-            if key == "usage_usec":
-                return int(value) / 1e6
-        raise Unusable(f"{self.root}/cpu.stat has no usage_usec")
+        return usage(self.root)
 
     # -- processes --
 
