@@ -14,6 +14,13 @@ METRICS = {
     "rate": "requests/s",
 }
 
+# Title, which of --cpus is the client's, whether those CPUs are kept from halting
+PLACEMENTS = {
+    "two CPUs": ("Client and server on a CPU each", 0, False),
+    "two CPUs, awake": ("Client and server on a CPU each, kept from halting", 0, True),
+    "one CPU": ("Client and server on one CPU", 1, False),
+}
+
 
 def count_runs(host, weft, target, requests):
     """Runs of weft's programs over this many requests on four open connections, and over the connections themselves."""
@@ -35,8 +42,10 @@ def count_runs(host, weft, target, requests):
     }
 
 
-def measure(host, options, progress, cpu):
-    """Client on `cpu`."""
+def measure(host, options, progress, cpu, awake):
+    """Client on `cpu`; `awake`: its CPU and the server's never halt."""
+    if awake:
+        host.keep_awake({cpu, options.cpus[1]})
     _, address = host.node("node", ("client", "s1"))
     host.serve("s1", "plain/s1", address, DIRECT)
     host.serve("s1", "plain/s1", address, OFF)
@@ -59,9 +68,9 @@ def measure(host, options, progress, cpu):
 
 def main(new_host, options, progress):
     placements = {}
-    for name, cpu in (("two CPUs", options.cpus[0]), ("one CPU", options.cpus[1])):
+    for name, (_, cpu, awake) in PLACEMENTS.items():
         with new_host() as host:
-            placements[name] = measure(host, options, lambda what, name=name: progress(f"{name}: {what}"), cpu)
+            placements[name] = measure(host, options, lambda what, name=name: progress(f"{name}: {what}"), options.cpus[cpu], awake)
     text = ("One connection, 64 bytes there and back, closed loop; through a service's address of weft, against the server's own\n"
             "address outside of weft's subtree. A/A is direct against direct in the same run; `another server` is direct to a second process of\n"
             "the same program, as weft's arm has one of its own. Goal: latency and CPU ratios whose intervals contain 1.00\n"
@@ -71,6 +80,5 @@ def main(new_host, options, progress):
         text += (f"\nIn a run of its own, with `kernel.bpf_stats_enabled`: **{counted['during_requests']} runs of weft's BPF programs over "
                  f"{counted['requests']:,} requests** on four open connections (the four connects before them: {counted['during_connects']} runs).\n")
     for name, placement in placements.items():
-        where = "Client and server on one CPU" if name == "one CPU" else "Client and server on a CPU each"
-        text += f"\n## {where}\n\n" + report.comparison(placement["results"], METRICS)
+        text += f"\n## {PLACEMENTS[name][0]}\n\n" + report.comparison(placement["results"], METRICS)
     return text, {"placements": placements}

@@ -17,6 +17,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -73,7 +74,7 @@ def machine_cpu():
     return {"busy": user + nice + system + irq + softirq, "interrupts": irq + softirq, "stolen": steal}
 
 
-def usage(cgroup):
+def cpu_of(cgroup):
     """CPU seconds that the processes of a cgroup and of those below it have used."""
     for line in (cgroup / "cpu.stat").read_text().splitlines():
         key, value = line.split()
@@ -132,7 +133,7 @@ class Host:
         os.sched_setaffinity(0, self.everywhere - set(cpus) or self.everywhere)
         self.cpus = os.cpu_count()
         self.root = cgroup2_mount() / "weft-bench"
-        self.processes = []
+        self.processes, self.awake = [], None
         self.sweep()
         self.root.mkdir()
         # This program's own CPU time is no stranger's.
@@ -185,7 +186,21 @@ class Host:
         return where
 
     def cgroups_cpu(self):
-        return usage(self.root)
+        return cpu_of(self.root) - self.awake_cpu()
+
+    def keep_awake(self, cpus):
+        """
+        These CPUs never halt: what nobody else wants is burnt by a process each of SCHED_IDLE, which everybody else preempts at once. A halted CPU
+        of a virtual machine is woken by its hypervisor, which takes several times what is measured, now longer and now shorter.
+        """
+        self.awake = self.cgroup("awake")
+        for cpu in sorted(cpus):
+            self.start([sys.executable, "-c", "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
+                        f"os.sched_setaffinity(0, [{cpu}])\nwhile True: pass"], cgroup="awake")
+
+    def awake_cpu(self):
+        """CPU time that keep_awake() has burnt."""
+        return cpu_of(self.awake) if self.awake else 0.0
 
     # -- processes --
 

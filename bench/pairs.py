@@ -24,13 +24,13 @@ class Arm:
 
     def measure(self, host, seconds, idle_rate):
         drive = self.start(seconds)
-        before, ours, began = machine_cpu(), host.cgroups_cpu(), time.monotonic()
+        before, ours, awake, began = machine_cpu(), host.cgroups_cpu(), host.awake_cpu(), time.monotonic()
         drive.go()
         figures = drive.figures(seconds + 60)
         elapsed = time.monotonic() - began
-        after, ours = machine_cpu(), host.cgroups_cpu() - ours
+        after, ours, awake = machine_cpu(), host.cgroups_cpu() - ours, host.awake_cpu() - awake
         drive.end()
-        busy = after["busy"] - before["busy"]
+        busy = after["busy"] - before["busy"] - awake
         interrupts = after["interrupts"] - before["interrupts"]
         work = figures["request_us"]["count"] + figures["connection_us"]["count"]
         return {
@@ -48,11 +48,11 @@ class Arm:
         }
 
 
-def idle_rate(seconds):
+def idle_rate(host, seconds):
     """CPU seconds a second that the machine spends while no arm runs."""
-    before = machine_cpu()["busy"]
+    before = machine_cpu()["busy"] - host.awake_cpu()
     time.sleep(seconds)
-    return (machine_cpu()["busy"] - before) / seconds
+    return max(0.0, machine_cpu()["busy"] - host.awake_cpu() - before) / seconds
 
 
 def run_pairs(host, base, others, pairs, seconds, progress):
@@ -60,7 +60,7 @@ def run_pairs(host, base, others, pairs, seconds, progress):
     done = {other.name: [] for other in others}
     for number in range(pairs):
         for other in others:
-            idle = idle_rate(min(0.5, seconds / 2))
+            idle = idle_rate(host, min(0.5, seconds / 2))
             arms = (base, other) if number % 2 == 0 else (other, base)
             first, second = (arm.measure(host, seconds, idle) for arm in arms)
             a, b = (first, second) if number % 2 == 0 else (second, first)

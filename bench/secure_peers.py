@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import host as hosts
-from host import PREFIX, Unusable, inside, run, usage
+from host import PREFIX, Unusable, cpu_of, inside, run
 from peers import METRICS, documents, mesh_config
 
 DOMAIN, NAMESPACE = "cluster.local", "bench"
@@ -73,7 +73,7 @@ class Lane:
 
     def cpu(self):
         """CPU seconds of its processes so far."""
-        return sum(usage(cgroup) for cgroup in self.cgroups())
+        return sum(cpu_of(cgroup) for cgroup in self.cgroups())
 
     def settled(self):
         """The same, once they do no more than their clocks make them do."""

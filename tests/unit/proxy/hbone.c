@@ -3,6 +3,7 @@
 #include "unit/proxy/lab.h"
 
 #include <malloc.h>
+#include <linux/tcp.h>
 
 static int setup(void **state)
 {
@@ -489,6 +490,46 @@ static void many_open_at_once(void **state)
 	for (int i = 0; i < STREAMS; i++)
 		assert_int_equal(seen[i].end, WEFT_HBONE_CLOSED);
 	free(seen);
+}
+
+static uint32_t segments(const struct weft_hbone_conn *conn)
+{
+	struct tcp_info info = { 0 };
+	socklen_t size = sizeof(info);
+
+	assert_int_equal(getsockopt(conn->io.fd, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
+	return info.tcpi_data_segs_out;
+}
+
+/* What the applications had to say when the loop woke up is one record in one segment, however many they are. */
+static void one_write_a_wakeup(void **state)
+{
+	enum { STREAMS = 20 };
+	struct lab *lab = *state;
+	struct seen seen[STREAMS];
+	const struct weft_hbone_conn *conn;
+	int client[STREAMS], server[STREAMS];
+	uint32_t before;
+
+	for (int i = 0; i < STREAMS; i++)
+		lab_join(lab, &seen[i], &client[i], &server[i]);
+	conn = lab->here.hbone->conns;
+	for (int quiet = 0; quiet < 100; quiet++) {
+		before = segments(conn);
+		lab_step(lab);
+		if (segments(conn) != before)
+			quiet = 0;
+	}
+	for (int i = 0; i < STREAMS; i++)
+		assert_int_equal(send(client[i], "question", 8, 0), 8);
+	for (int i = 0; i < STREAMS; i++)
+		lab_expect(lab, server[i], "question", 8);
+	assert_int_equal(segments(conn) - before, 1);
+	for (int i = 0; i < STREAMS; i++) {
+		close(client[i]);
+		close(server[i]);
+	}
+	LAB_UNTIL(lab, lab->here.ended == STREAMS);
 }
 
 static void bulk_sits_apart(void **state)
@@ -1117,6 +1158,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(budget),
 		cmocka_unit_test_setup_teardown(held_bytes_outlive_their_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_open_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_write_a_wakeup, setup, teardown),
 		cmocka_unit_test_setup_teardown(bulk_sits_apart, setup, teardown),
 		cmocka_unit_test_setup_teardown(renewed_certificate, setup, teardown),
 		cmocka_unit_test_setup_teardown(cut, setup, teardown),
