@@ -75,6 +75,7 @@ def machine_cpu():
 
 
 def cpu_of(cgroup):
+    """CPU seconds that the processes of a cgroup and of those below it have used."""
     for line in (cgroup / "cpu.stat").read_text().splitlines():
         key, value = line.split()
         if key == "usage_usec":

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import host as hosts
-from host import PREFIX, Unusable, inside, run
+from host import PREFIX, Unusable, cpu_of, inside, run
 from peers import METRICS, documents, mesh_config
 
 DOMAIN, NAMESPACE = "cluster.local", "bench"
@@ -59,13 +59,56 @@ def memory(pids):
     return total
 
 
-class Pair:
+class Lane:
+    """What carries connections, its processes at both ends. `lane` is the port of the mutual TLS, `ends` are the pods' namespaces."""
+
+    name, lane, ends, shared = None, None, (), False
+
+    def cgroups(self):
+        """Those of its processes, all of them."""
+        raise NotImplementedError
+
+    def pids(self):
+        return [int(p) for cgroup in self.cgroups() for p in (cgroup / "cgroup.procs").read_text().split()]
+
+    def cpu(self):
+        """CPU seconds of its processes so far."""
+        return sum(cpu_of(cgroup) for cgroup in self.cgroups())
+
+    def settled(self):
+        """The same, once they do no more than their clocks make them do."""
+        last, deadline = self.cpu(), time.monotonic() + 5
+        while True:
+            time.sleep(0.01)
+            now = self.cpu()
+            if now - last < 0.0001:
+                return now
+            if time.monotonic() > deadline:
+                raise Unusable(f"{self.name}: its processes do not come to rest")
+            last = now
+
+    def connections(self, netns, *flags):
+        return inside(PREFIX + netns, "ss", *flags, "-Hnt", "state", "established", f"( dport = :{self.lane} or sport = :{self.lane} )").splitlines()
+
+    def forget(self):
+        """Closes the TLS connections that it keeps for the next streams, so that the next one needs a handshake."""
+        if not self.shared:
+            return
+        self.connections(self.ends[0], "-K")
+        deadline = time.monotonic() + 2
+        while any(self.connections(netns) for netns in self.ends):
+            if time.monotonic() > deadline:
+                raise Unusable(f"{self.name}: its TLS connections cannot be closed from outside: does this kernel have CONFIG_INET_DIAG_DESTROY?")
+            time.sleep(0.005)
+
+
+class Pair(Lane):
     """A process at each end; `target` is what a client connects to."""
 
     near, lane = 18080, 17443
 
     def __init__(self, host, name, client, server, port):
-        self.host, self.name = host, name
+        self.host, self.name, self.ends = host, name, (client.netns, server.netns)
         self.target = f"{client.address}:{self.near}"
         self.certs = host.folder / "certs"
         for end, listen, command in ((server, self.lane, self.far(client, server, port)), (client, self.near, self.close(client, server, port))):
@@ -86,26 +129,33 @@ class Pair:
         """The command of the server's side."""
         raise NotImplementedError
 
-    def pids(self):
-        return [int(p) for p in (self.host.cgroup(f"peers/{self.name}") / "cgroup.procs").read_text().split()]
+    def cgroups(self):
+        return [self.host.cgroup(f"peers/{self.name}")]
 
 
 class HAProxy(Pair):
     """Debian's, TCP mode: a TLS connection for each connection, resumed, as is its default."""
 
+    to, on = "", ""
     head = ("global\n  maxconn 8000\n  nbthread 1\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n"
             "  ssl-default-server-options ssl-min-ver TLSv1.3\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 10m\n  timeout server 10m\n")
 
     def run(self, side, lines):
-        return ["haproxy", "-db", "-f", self.host.file(f"haproxy-{side}.cfg", f"{self.head}listen {side}\n  {lines}\n")]
+        return ["haproxy", "-db", "-f", self.host.file(f"{self.name}-{side}.cfg", f"{self.head}listen {side}\n  {lines}\n")]
 
     def close(self, client, server, port):
         return self.run("near", f"bind {client.address}:{self.near} backlog 4096\n  server far {server.address}:{self.lane} ssl crt {self.certs}/{client.name}.both.pem "
-                                f"ca-file {self.certs}/ca.pem verify required verifyhost {server.name}")
+                                f"ca-file {self.certs}/ca.pem verify required verifyhost {server.name}{self.to}")
 
     def far(self, client, server, port):
-        return self.run("far", f"bind {server.address}:{self.lane} backlog 4096 ssl crt {self.certs}/{server.name}.both.pem ca-file {self.certs}/ca.pem verify required\n"
+        return self.run("far", f"bind {server.address}:{self.lane} backlog 4096 ssl crt {self.certs}/{server.name}.both.pem ca-file {self.certs}/ca.pem verify required{self.on}\n"
                                f"  server app {server.address}:{port}")
+
+
+class HAProxyFull(HAProxy):
+    """The same with a full handshake for each connection."""
+
+    near, lane, to, on = 18082, 17445, " no-ssl-reuse", " no-tls-tickets"
 
 
 def find_envoy():
@@ -133,9 +183,9 @@ def _filter(name, kind, **config):
 
 
 class Envoy(Pair):
-    """HTTP/2 CONNECT over pooled connections, as HBONE is."""
+    """HTTP/2 CONNECT over pooled connections, as HBONE is. It resumes no session: a pool seldom has a use for that, and a first connection is one."""
 
-    near, lane = 18081, 17444
+    near, lane, shared = 18081, 17444, True
 
     def tls(self, own, peer):
         return {"alpn_protocols": ["h2"],
@@ -161,7 +211,7 @@ class Envoy(Pair):
     def close(self, client, server, port):
         tunnel = _filter("filters.network.tcp_proxy", "filters.network.tcp_proxy.v3.TcpProxy", stat_prefix="near", cluster="next", idle_timeout="0s",
                          tunneling_config={"hostname": f"{server.address}:{port}"})
-        tls = _filter("transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", common_tls_context=self.tls(client, server))
+        tls = _filter("transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", max_session_keys=0, common_tls_context=self.tls(client, server))
         http2 = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _typed("upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": {}})}
         return self.run("near", (client.address, self.near), [tunnel], (server.address, self.lane),
                         cluster={"transport_socket": tls, "typed_extension_protocol_options": http2})
@@ -177,13 +227,13 @@ class Envoy(Pair):
         return self.run("far", (server.address, self.lane), [manager], (server.address, port), socket=tls)
 
 
-class Weft:
+class Weft(Lane):
     """An agent at each end, each with its own cgroup; pods' processes go into `cgroup(end)`."""
 
-    name = "weft"
+    name, lane, shared = "weft", 15008, True
 
     def __init__(self, host, client, server, port):
-        self.host, self.target = host, f"{server.address}:{port}"
+        self.host, self.target, self.ends = host, f"{server.address}:{port}", (client.netns, server.netns)
         self.agents = []
         for number, end in enumerate((client, server)):
             folder = host.folder / f"weft-{end.name}"
@@ -244,5 +294,5 @@ class Weft:
                 raise Unusable(f"weftd did not attach {end.name}: {(self.folder(end) / 'log').read_text()[-1500:]}")
             time.sleep(0.05)
 
-    def pids(self):
-        return [int(p) for end in ("client", "server") for p in (self.host.cgroup(f"weft-{end}/agent") / "cgroup.procs").read_text().split()]
+    def cgroups(self):
+        return [self.host.cgroup(f"weft-{end}/agent") for end in ("client", "server")]
