@@ -7,7 +7,7 @@ import time
 
 from bench_connect import ON, SERVERS, targets
 from pairs import Arm, compare, run_pairs
-from peers import Weft, documents, endpoint_slice, mesh_config, replace, service
+from peers import PORT, Weft, documents, endpoint_slice, mesh_config, replace, service, service_address
 import report
 
 METRICS = {
@@ -104,7 +104,7 @@ def main(new_host, options, progress):
         for index in range(services):
             changer.path(index).write_text(changer.slice(index))
         weft = Weft(host, "weft", "node", folder, 9464)
-        where = ("--connections", CONNECTIONS, "--fresh", "half", "--targets", targets(host, services))
+        where = ("--connections", CONNECTIONS, "--fresh", "half", *targets(host, "services", [(service_address(i), PORT) for i in range(services)]))
 
         def start(seconds, *more):
             return host.drive("client", "weft/client", "--seconds", seconds, *where, *more)

@@ -16,7 +16,7 @@ REAL = (0, 1, 299)  # services of many() that can be asked
 
 def topology(lab):
     lab.clients = [lab.pod("client-0"), lab.pod("client-1")]
-    lab.webs = [lab.pod("web-a"), lab.pod("web-b")]
+    lab.webs, lab.spare = [lab.pod("web-a"), lab.pod("web-b")], lab.pod("spare")
     for web in lab.webs:
         web.serve()
     lab.write("node.yaml", node())
@@ -27,7 +27,7 @@ def topology(lab):
 
 def many(lab, count):
     """Services of two endpoints each, half of them on this node, and pods that are bound to a namespace."""
-    documents = [pod_resource(pod) for pod in [*lab.clients, *lab.webs, lab.node]]
+    documents = [pod_resource(pod) for pod in [*lab.clients, *lab.webs, lab.spare]]
     for n in range(count):
         here = {"nodeName": "node-1"}
         documents.append(service(f"many-{n}", f"10.97.{n // 250}.{n % 250 + 1}", internalTrafficPolicy="Cluster"))

@@ -198,6 +198,21 @@ static void await_pairs(struct lab *lab, int sock, enum weft_keys_way way, int c
 		await(lab, sock, way, WEFT_KEYS_IDENTITY);
 }
 
+/* TRUST, so many pairs and a STATE without error, which has no place among them: the first may be of before anything was wanted. */
+static void await_settled(struct lab *lab, int count)
+{
+	bool trust = false, state = false;
+
+	while (!trust || count > 0 || !state) {
+		assert_int_equal(receive(lab, lab->control, WEFT_KEYS_TO_CONTROL), 0);
+		trust |= lab->message.type == WEFT_KEYS_TRUST;
+		count -= lab->message.type == WEFT_KEYS_IDENTITY;
+		state |= lab->message.type == WEFT_KEYS_STATE;
+		if (lab->message.type == WEFT_KEYS_STATE)
+			assert_int_equal(lab->message.error, 0);
+	}
+}
+
 /* Asks for a signature with a key, and says what came: 0 and it is of the certificate, or the error. */
 static int sign(struct lab *lab, int proxy, uint64_t key, const X509 *certificate)
 {
@@ -236,9 +251,7 @@ static void test_identities_for_all(void **state)
 	X509 *leaf;
 
 	want(lab, WEFT_KEYS_SOURCE_EMBEDDED, "cluster.local", 3600, CART, WEB);
-	await_pairs(lab, lab->control, WEFT_KEYS_TO_CONTROL, 2);
-	await(lab, lab->control, WEFT_KEYS_TO_CONTROL, WEFT_KEYS_STATE);
-	assert_int_equal(lab->message.error, 0);
+	await_settled(lab, 2);
 	for (int proxy = 0; proxy < 2; proxy++) {
 		await_pairs(lab, lab->proxy[proxy], WEFT_KEYS_TO_PROXY, 2);
 		key[proxy] = lab->pair.key;
@@ -266,8 +279,7 @@ static void test_asker_dies(void **state)
 	struct lab *lab = *state;
 
 	want(lab, WEFT_KEYS_SOURCE_EMBEDDED, "cluster.local", 3600, CART, NULL);
-	await_pairs(lab, lab->control, WEFT_KEYS_TO_CONTROL, 1);
-	await(lab, lab->control, WEFT_KEYS_TO_CONTROL, WEFT_KEYS_STATE);
+	await_settled(lab, 1);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(kill(lab->pid, SIGSTOP), 0);
 		want(lab, WEFT_KEYS_SOURCE_EMBEDDED, "cluster.local", 3600, i % 2 ? CART : WEB, NULL);
